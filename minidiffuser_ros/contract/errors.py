@@ -1,0 +1,51 @@
+"""Errors a user can fix. Each message says in one sentence what was given, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class MinidiffuserError(Exception):
+    """Base of every error this package raises on purpose; the command line prints it without a traceback."""
+
+
+class ConfigurationError(MinidiffuserError):
+    """A setting is out of range, unknown, or contradicts another one."""
+
+
+class UnknownTaskError(MinidiffuserError):
+    """A task or variation that the simulation does not have."""
+
+
+class InstructionError(MinidiffuserError):
+    """A sentence that cannot be used as an instruction."""
+
+
+class ObservationError(MinidiffuserError):
+    """No valid observation can be built; `reasons` lists every cause found."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("no observation: " + "; ".join(reasons))
+        self.reasons = reasons
+
+
+class SpecMismatchError(MinidiffuserError):
+    """Observation, dataset and checkpoint were made for different observation specs."""
+
+
+class CheckpointError(MinidiffuserError):
+    """A checkpoint that is missing, incomplete or not of this package."""
+
+
+class EpisodeError(MinidiffuserError):
+    """A demonstration file or folder that is missing, truncated or foreign."""
+
+
+class GoalRejectedError(MinidiffuserError):
+    """A keypose goal failed a check before any motion started."""
+
+
+class MotionError(MinidiffuserError):
+    """A motion was started and did not end where it should."""
+
+
+class ConnectionLostError(MinidiffuserError):
+    """The robot, a camera or another process stopped answering."""
