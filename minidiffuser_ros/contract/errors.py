@@ -49,3 +49,11 @@ class MotionError(MinidiffuserError):
 
 class ConnectionLostError(MinidiffuserError):
     """The robot, a camera or another process stopped answering."""
+
+
+class MessageError(MinidiffuserError):
+    """A message whose content cannot be read: an unknown encoding, a wrong size, a joint that is missing."""
+
+
+class BusyError(MinidiffuserError):
+    """Something that does one thing at a time was asked for a second one."""

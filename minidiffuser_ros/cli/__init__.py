@@ -1,0 +1,1 @@
+"""`minidiffuser …`: one file per subcommand."""
