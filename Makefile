@@ -1,0 +1,63 @@
+# The verbs of this repository. `make help` lists them.
+SHELL := /bin/bash
+.NOTPARALLEL:
+
+# Where the Python environment lives, and which Python makes it.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+
+# An apt ROS 2 that has been sourced is used as it is; everywhere else ROS 2 comes from wheels.
+APT_ROS := $(shell [ -n "$$ROS_DISTRO" ] && [ -d "/opt/ros/$$ROS_DISTRO" ] && python3 -c 'import rclpy' 2>/dev/null && echo yes)
+ifeq ($(APT_ROS),yes)
+  PYTHON := python3
+  ROS_WHEELS := no
+else
+  ROS_WHEELS := yes
+endif
+
+ENVIRONMENT := $(VENV)/.minidiffuser_ros_$(ROS_WHEELS)
+OVERLAY := install/.built
+OVERLAY_INPUTS := CMakeLists.txt package.xml scripts/build_overlay.sh scripts/node.py.in scripts/probe_gl.py \
+  $(wildcard msg/*.msg srv/*.srv action/*.action launch/* config/* models/*)
+
+ENV := source ./env.sh &&
+# A domain of its own for each run, so that two runs on one machine never hear each other.
+ENV_RUN := $(ENV) export ROS_DOMAIN_ID=$$((RANDOM % 100 + 1)) &&
+
+.PHONY: help build format check test demo policy clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+build: $(OVERLAY) ## install what is missing, make the environment, build the messages
+	@echo "built; next: source env.sh"
+
+$(ENVIRONMENT): setup.py scripts/system_packages.sh scripts/install_environment.sh scripts/mend_wheels.py
+	scripts/system_packages.sh $(PYTHON)
+	scripts/install_environment.sh $(PYTHON) $(VENV) $(ROS_WHEELS)
+	@touch $@
+
+$(OVERLAY): $(ENVIRONMENT) $(OVERLAY_INPUTS)
+	scripts/build_overlay.sh $(VENV)
+	@touch $@
+
+format: build ## format the sources and mend what can be mended
+	$(ENV) ruff format . && ruff check --fix .
+
+check: build ## formatting, lint and types
+	$(ENV) ruff format --check . && ruff check . && mypy
+
+test: build ## all tests, with the real ROS graph and the simulated arm; ARGS="-k arm" to choose
+	$(ENV_RUN) python -m pytest $(ARGS)
+
+demo: build ## six sentences through the live graph on the simulated arm; pictures in out/demo
+	$(ENV_RUN) minidiffuser demo --out out/demo
+
+policy: build ## the shipped policy from nothing: demonstrations, training, evaluation
+	$(ENV_RUN) minidiffuser demos --out data/tabletop_small
+	$(ENV_RUN) minidiffuser train data/tabletop_small --out models/tabletop_small
+	$(ENV_RUN) minidiffuser evaluate models/tabletop_small
+
+clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
+	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find minidiffuser_ros test scripts launch -name __pycache__ -type d -prune -exec rm -rf {} +

