@@ -52,9 +52,7 @@ class FrankaKinematics:
         self._model = _skeleton()
         self._data = mujoco.MjData(self._model)
         self._tool = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_FRAME)
-        self._links = {
-            name: mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, name) for name in LINK_NAMES
-        }
+        self._links = {name: mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, name) for name in LINK_NAMES}
         self._lower = self._model.jnt_range[:, 0] + margin
         self._upper = self._model.jnt_range[:, 1] - margin
         self._jacobian = np.zeros((6, 7))
@@ -77,9 +75,7 @@ class FrankaKinematics:
     def link_transforms(self, joints: ArrayLike) -> dict[str, Array]:
         """`T_base_link` [4, 4] of every link and the hand, by name."""
         self._update(joints)
-        return {
-            name: _transform(self._data.xpos[body], self._data.xmat[body]) for name, body in self._links.items()
-        }
+        return {name: _transform(self._data.xpos[body], self._data.xmat[body]) for name, body in self._links.items()}
 
     def jacobian(self, joints: ArrayLike) -> Array:
         """Geometric Jacobian [6, 7] of the tool in the base frame: linear velocity above angular."""
@@ -154,7 +150,7 @@ def model_path() -> Path:
     """
     package = importlib.util.find_spec("franky_sim")
     if package is None or not package.submodule_search_locations:
-        raise ConfigurationError("the arm's model comes with franky-sim, which is not installed: pip install franky-sim")
+        raise ConfigurationError("the arm's model comes with franky-sim, which is missing: pip install franky-sim")
     return Path(package.submodule_search_locations[0]) / "assets" / "fr3.xml"
 
 

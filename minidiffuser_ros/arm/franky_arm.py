@@ -1,0 +1,273 @@
+"""A Franka arm with its hand, real or simulated, through franky (libfranka).
+
+The same code drives both: franky-sim speaks the robot's own protocol. What is worked around here was seen there
+or is documented by libfranka: constructors and gripper commands may block for ever on a silent peer; one process
+only can own an arm; a lost connection costs a second on every call and stays lost for that object.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import franky
+import numpy as np
+
+from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET
+from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MotionError
+
+T = TypeVar("T")
+
+COMMAND_PORT = 1337
+
+MODES = {
+    franky.RobotMode.Idle: ArmMode.IDLE,
+    franky.RobotMode.Move: ArmMode.MOVING,
+    franky.RobotMode.Reflex: ArmMode.ERROR,
+    franky.RobotMode.AutomaticErrorRecovery: ArmMode.ERROR,
+}
+
+# libfranka lets some of the network library's own exceptions through, which franky shows as RuntimeError.
+LOST = (franky.NetworkException, RuntimeError)
+
+
+@dataclass(frozen=True)
+class FrankySettings:
+    """How to reach and drive the arm. Lengths in metres, times in seconds, forces in newtons.
+
+    realtime: insist on a real-time kernel, as libfranka does by default; the simulated arm needs none.
+    """
+
+    realtime: bool = False
+    connect_timeout_s: float = 10.0
+    motion_timeout_s: float = 60.0
+    gripper_timeout_s: float = 8.0
+    gripper_speed: float = 0.05
+    gripper_force: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.gripper_speed <= 0.1:
+            raise ConfigurationError(f"gripper_speed must lie in (0, 0.1] m/s, got {self.gripper_speed}")
+        if not 0.0 < self.gripper_force <= 70.0:
+            raise ConfigurationError(f"gripper_force must lie in (0, 70] N, got {self.gripper_force}")
+        if min(self.connect_timeout_s, self.motion_timeout_s, self.gripper_timeout_s) <= 0.0:
+            raise ConfigurationError("connect_timeout_s, motion_timeout_s and gripper_timeout_s must be positive")
+
+
+class FrankyArm:
+    """The arm at one address. Connects when made; raises ConnectionLostError where that takes too long."""
+
+    def __init__(self, address: str, settings: FrankySettings | None = None) -> None:
+        self.address = address
+        self.settings = settings or FrankySettings()
+        self._io = threading.Lock()  # libfranka allows one reader at rest, and none while a motion starts
+        self._robot: Any = None
+        self._gripper: Any = None
+        self._connect()
+
+    def state(self) -> ArmState:
+        """The newest reading. Raises ConnectionLostError."""
+        robot, gripper = self._devices()
+        with self._io:
+            reading = self._guarded(lambda: robot.state)
+            width = self._guarded(lambda: gripper.width)
+        return ArmState(
+            joints=np.array(reading.q, dtype=np.float64),
+            tool=np.array(reading.O_T_EE.matrix, dtype=np.float64),
+            width=float(width),
+            mode=MODES.get(reading.robot_mode, ArmMode.STOPPED),
+        )
+
+    def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:
+        """Move the tool to `T_base_tool` [4, 4] in a straight line. Raises MotionError, ConnectionLostError."""
+        motion = franky.CartesianMotion(franky.Affine(np.asarray(tool)), relative_dynamics_factor=speed)
+        self._move(motion, franky.CartesianStopMotion, halt)
+
+    def move_joints(self, joints: Array, speed: float, halt: threading.Event) -> None:
+        """Move to joints [7] in rad. Raises MotionError, ConnectionLostError."""
+        motion = franky.JointMotion(np.asarray(joints, dtype=np.float64), relative_dynamics_factor=speed)
+        self._move(motion, franky.JointStopMotion, halt)
+
+    def drive_gripper(self, opening: float, halt: threading.Event) -> float:
+        """Drive the fingers and return their distance in metres. Raises MotionError, ConnectionLostError.
+
+        Closing is a grasp with an epsilon as wide as the hand: the fingers stop at whatever is between them and
+        keep pressing. What franky answers says nothing then; the width does.
+        """
+        _, gripper = self._devices()
+        s, target = self.settings, opening * MAX_GRIPPER_WIDTH
+        with self._io:
+            closing = target < self._guarded(lambda: gripper.width)
+        if closing:
+            everything = (MAX_GRIPPER_WIDTH, MAX_GRIPPER_WIDTH)
+            self._await_gripper(lambda: gripper.grasp(target, s.gripper_speed, s.gripper_force, *everything), halt)
+        else:
+            self._await_gripper(lambda: gripper.move(target, s.gripper_speed), halt)
+        return self.state().width
+
+    def recover(self) -> None:
+        """Reconnect, or clear a reflex. Raises ConnectionLostError, MotionError."""
+        if self._robot is None:
+            self._connect()
+            return
+        if not self._guarded(self._robot.recover_from_errors):
+            raise MotionError("the arm did not recover: release the emergency stop and unlock the brakes in Desk")
+
+    def close(self) -> None:
+        """Let go of the arm; harmless when called twice. Halt what still moves before."""
+        self._robot = self._gripper = None
+
+    # -- the connection
+
+    def _connect(self) -> None:
+        deadline = time.monotonic() + self.settings.connect_timeout_s
+        self._await_port(deadline)
+        config = franky.RealtimeConfig.Enforce if self.settings.realtime else franky.RealtimeConfig.Ignore
+        remaining = max(3.0, deadline - time.monotonic())
+        silent = (
+            f"the arm at {self.address} accepts connections but does not answer: is another process connected to it? "
+            "Only one can own an arm"
+        )
+
+        def open_both() -> tuple[Any, Any]:
+            return franky.Robot(self.address, realtime_config=config), franky.Gripper(self.address)
+
+        try:
+            robot, gripper = _in_time(open_both, remaining, ConnectionLostError(silent))
+        except franky.RealtimeException as error:
+            raise ConfigurationError(f"this machine has no real-time kernel, set realtime to false: {error}") from error
+        except (franky.IncompatibleVersionException, *LOST) as error:
+            raise ConnectionLostError(f"no connection to the arm at {self.address}: {error}") from error
+        self._robot, self._gripper = robot, gripper
+        self._check_tool_frame()
+
+    def _await_port(self, deadline: float) -> None:
+        """Wait until something listens at the address: libfranka itself would wait a minute on a dead one."""
+        while True:
+            try:
+                remaining = max(0.1, deadline - time.monotonic())
+                socket.create_connection((self.address, COMMAND_PORT), timeout=remaining).close()
+                return
+            except OSError as error:
+                if time.monotonic() + 0.25 > deadline:
+                    raise ConnectionLostError(
+                        f"nothing answers at {self.address}:{COMMAND_PORT} within "
+                        f"{self.settings.connect_timeout_s:g} s ({error}): is the arm switched on, FCI activated "
+                        "and the address right?"
+                    ) from error
+            time.sleep(0.25)
+
+    def _check_tool_frame(self) -> None:
+        """Everything here believes in Franka's own hand: refuse an arm that is configured otherwise."""
+        flange_to_tool = np.array(self._guarded(lambda: self._robot.state).F_T_EE.matrix)
+        if abs(float(flange_to_tool[2, 3]) - TCP_OFFSET) > 1e-3 or np.abs(flange_to_tool[:2, 3]).max() > 1e-3:
+            self.close()
+            raise ConfigurationError(
+                f"the arm's end effector lies {np.round(flange_to_tool[:3, 3], 4)} m from its flange, expected "
+                f"Franka's hand at (0, 0, {TCP_OFFSET}): choose 'Franka Hand' as end effector in Desk"
+            )
+
+    def _devices(self) -> tuple[Any, Any]:
+        robot, gripper = self._robot, self._gripper
+        if robot is None or gripper is None:
+            raise ConnectionLostError(f"not connected to the arm at {self.address}: recover to try again")
+        return robot, gripper
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        """Translate franky's exceptions; a lost connection is dropped at once, for each further call costs a second."""
+        try:
+            return call()
+        except franky.ControlException as error:
+            raise MotionError(f"the arm stopped by itself: {_sentence(error)}") from error
+        except LOST as error:
+            self._robot = self._gripper = None
+            raise ConnectionLostError(
+                f"the arm at {self.address} stopped answering ({_sentence(error)}): recover to try again"
+            ) from error
+        except (franky.CommandException, franky.InvalidOperationException, franky.GripperException) as error:
+            raise MotionError(f"the arm refused a command: {_sentence(error)}") from error
+
+    # -- motions
+
+    def _move(self, motion: Any, stop_motion: Callable[[], Any], halt: threading.Event) -> None:
+        """Run one motion in slices, so that a halt is seen within milliseconds and no error is left behind."""
+        robot, _ = self._devices()
+        deadline = time.monotonic() + self.settings.motion_timeout_s
+        if halt.is_set():
+            raise MotionError("halted before the motion began")
+        with self._io:
+            self._guarded(lambda: robot.move(motion, asynchronous=True))
+        while not self._guarded(lambda: robot.join_motion(timeout=0.02)):
+            late = time.monotonic() > deadline
+            if halt.is_set() or late:
+                self._brake(robot, stop_motion)
+                raise MotionError(
+                    f"the motion took more than {self.settings.motion_timeout_s:g} s"
+                    if late
+                    else "the motion was halted"
+                )
+
+    def _brake(self, robot: Any, stop_motion: Callable[[], Any]) -> None:
+        """Decelerate within the arm's limits; where that does not work, let the controller brake hard."""
+        self._guarded(lambda: robot.move(stop_motion(), asynchronous=True))
+        if not self._guarded(lambda: robot.join_motion(timeout=2.0)):
+            self._guarded(robot.stop)
+
+    def _await_gripper(self, command: Callable[[], Any], halt: threading.Event) -> None:
+        if halt.is_set():
+            raise MotionError("halted before the gripper moved")
+        silent = ConnectionLostError(
+            f"the gripper at {self.address} did not finish within {self.settings.gripper_timeout_s:g} s"
+        )
+
+        def run() -> Any:
+            return self._guarded(command)
+
+        try:
+            _in_time(run, self.settings.gripper_timeout_s, silent, halt)
+        except _HaltedError as error:
+            _, gripper = self._devices()
+            self._guarded(gripper.stop)
+            raise MotionError("the gripper was halted") from error
+
+
+class _HaltedError(Exception):
+    """The wait of `_in_time` was cut short by its event."""
+
+
+def _in_time(call: Callable[[], T], timeout_s: float, late: Exception, halt: threading.Event | None = None) -> T:
+    """Result of a call that may block for ever inside libfranka: run aside and left alone when time is up."""
+    answers: queue.Queue[tuple[bool, Any]] = queue.Queue()
+
+    def run() -> None:
+        try:
+            answers.put((True, call()))
+        except Exception as error:  # handed to the caller's thread
+            answers.put((False, error))
+
+    threading.Thread(target=run, daemon=True, name="libfranka-call").start()
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            succeeded, value = answers.get(timeout=0.02)
+        except queue.Empty:
+            if halt is not None and halt.is_set():
+                raise _HaltedError from None
+            if time.monotonic() > deadline:
+                raise late from None
+            continue
+        if succeeded:
+            return value  # type: ignore[no-any-return]
+        raise value
+
+
+def _sentence(error: BaseException) -> str:
+    """First line of libfranka's text, without its prefix and final stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].removeprefix("libfranka: ").rstrip(".")
