@@ -1,4 +1,4 @@
-"""Print the first MUJOCO_GL that renders off screen on this machine: egl (fast) or osmesa (works without a GPU driver)."""
+"""Print the first MUJOCO_GL that renders off screen here: egl (fast) or osmesa (works without a GPU driver)."""
 
 from __future__ import annotations
 
