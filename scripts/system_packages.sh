@@ -14,7 +14,7 @@ if ! command -v dpkg-query >/dev/null; then
   exit 0
 fi
 
-for package in build-essential cmake libegl1 libgl1 libgl1-mesa-dri libgomp1 libosmesa6 libudev1 libx11-6; do
+for package in build-essential cmake libegl1 libgl1 libgl1-mesa-dri libgomp1 libosmesa6 libudev1 libusb-1.0-0 libx11-6; do
   need "$package"
 done
 if ! command -v "$python" >/dev/null; then
