@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,15 +32,33 @@ class SafetyLimits:
     pose. max_age_s: oldest observation that a goal may answer. max_speed: fraction of full speed.
     """
 
-    workspace_min: tuple[float, float, float] = ObservationSpec.workspace_min
-    workspace_max: tuple[float, float, float] = ObservationSpec.workspace_max
-    table_height: float = ObservationSpec.table_height
-    table_clearance: float = 0.009
-    joint_margin: float = 0.05
-    max_step_m: float = 0.9
-    max_turn_rad: float = 3.0
-    max_age_s: float = 60.0
-    max_speed: float = 1.0
+    workspace_min: tuple[float, float, float] = field(
+        default=ObservationSpec.workspace_min, metadata={"description": "Lowest corner of the goals", "unit": "m"}
+    )
+    workspace_max: tuple[float, float, float] = field(
+        default=ObservationSpec.workspace_max, metadata={"description": "Highest corner of the goals", "unit": "m"}
+    )
+    table_height: float = field(default=ObservationSpec.table_height, metadata={"unit": "m", "range": (-1.0, 1.0)})
+    table_clearance: float = field(
+        default=0.009,
+        metadata={"description": "Least height of the tool above the table", "unit": "m", "range": (0.0, 0.5)},
+    )
+    joint_margin: float = field(
+        default=0.05, metadata={"description": "Distance from the joint limits", "unit": "rad", "range": (0.01, 0.5)}
+    )
+    max_step_m: float = field(
+        default=0.9, metadata={"description": "Longest single motion", "unit": "m", "range": (0.01, 2.0)}
+    )
+    max_turn_rad: float = field(
+        default=3.0, metadata={"description": "Largest turn in one motion", "unit": "rad", "range": (0.05, 3.14)}
+    )
+    max_age_s: float = field(
+        default=60.0,
+        metadata={"description": "Oldest observation a goal may answer", "unit": "s", "range": (0.1, 3600.0)},
+    )
+    max_speed: float = field(
+        default=1.0, metadata={"description": "Highest fraction of full speed", "range": (0.01, 1.0)}
+    )
 
     def __post_init__(self) -> None:
         if not (np.array(self.workspace_min) < np.array(self.workspace_max)).all():
@@ -62,11 +81,12 @@ class KeyposeGoal:
 
 
 class SafetyEnvelope:
-    """Checks goals against the limits, from where the arm is now. Moves nothing. Not thread-safe."""
+    """Checks goals against the limits, from where the arm is now. Moves nothing; thread-safe."""
 
     def __init__(self, limits: SafetyLimits | None = None) -> None:
         self.limits = limits or SafetyLimits()
         self._arm = FrankaKinematics(margin=self.limits.joint_margin)
+        self._lock = threading.Lock()  # the kinematics compute in place
 
     def check(self, goal: KeyposeGoal, state: ArmState, now_ns: int) -> list[str]:
         """Every reason against the goal, one sentence each; empty where it may be executed."""
@@ -92,6 +112,19 @@ class SafetyEnvelope:
 
     def check_line(self, state: ArmState, target: Array) -> list[str]:
         """Reasons against the straight line from the present pose to `T_base_tool` [4, 4]."""
+        with self._lock:
+            return self._follow_line(state, target)
+
+    def check_joint_path(self, start: Array, end: Array) -> list[str]:
+        """Reasons against moving all joints evenly from [7] to [7]: only what would touch the table."""
+        with self._lock:
+            for fraction in np.linspace(0.0, 1.0, 25)[1:]:
+                tool = self._arm.forward(start + fraction * (end - start))
+                if self._check_table(tool):
+                    return [f"the way there would bring the hand down to the table at {_point(tool[:3, 3])}"]
+        return []
+
+    def _follow_line(self, state: ArmState, target: Array) -> list[str]:
         start, end = pose_of(state.tool), pose_of(target)
         if self._arm.inverse(target, state.joints) is None:
             return [f"the arm cannot reach {_point(end[0])} with that orientation inside its joint limits"]
@@ -109,14 +142,6 @@ class SafetyEnvelope:
                     "approach it from another side"
                 ]
             joints = solution
-        return []
-
-    def check_joint_path(self, start: Array, end: Array) -> list[str]:
-        """Reasons against moving all joints evenly from [7] to [7]: only what would touch the table."""
-        for fraction in np.linspace(0.0, 1.0, 25)[1:]:
-            tool = self._arm.forward(start + fraction * (end - start))
-            if self._check_table(tool):
-                return [f"the way there would bring the hand down to the table at {_point(tool[:3, 3])}"]
         return []
 
     def _check_origin(self, goal: KeyposeGoal, now_ns: int) -> list[str]:

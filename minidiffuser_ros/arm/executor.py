@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,18 +23,34 @@ from minidiffuser_ros.geometry.transform import pose_of, transform_from
 OnPhase = Callable[[str], None]
 CHECKING, MOVING, SETTLING, GRIPPER, VERIFYING = "checking", "moving", "settling", "gripper", "verifying"
 SETTLE_PERIOD_S = 0.05
+HOME_TOLERANCE_RAD = 0.03
 
 
 @dataclass(frozen=True)
 class ExecutionSettings:
     """Tolerances of an arrival, and how long the arm may take to come to rest after a motion."""
 
-    position_tolerance_m: float = 0.01
-    rotation_tolerance_deg: float = 3.0
-    width_tolerance_m: float = 0.006
-    settle_timeout_s: float = 2.0
-    settle_step_rad: float = 4e-4
-    home_lift_m: float = 0.12
+    position_tolerance_m: float = field(default=0.01, metadata={"unit": "m", "range": (1e-4, 0.1)})
+    rotation_tolerance_deg: float = field(default=3.0, metadata={"unit": "degrees", "range": (0.1, 45.0)})
+    width_tolerance_m: float = field(
+        default=0.006,
+        metadata={
+            "description": "Wider than asked by more than this: something is held",
+            "unit": "m",
+            "range": (1e-3, 0.02),
+        },
+    )
+    settle_timeout_s: float = field(
+        default=2.0, metadata={"description": "Longest time to come to rest", "unit": "s", "range": (0.1, 30.0)}
+    )
+    settle_step_rad: float = field(
+        default=4e-4,
+        metadata={"description": "Joint motion in 50 ms that counts as rest", "unit": "rad", "range": (1e-5, 1e-2)},
+    )
+    home_lift_m: float = field(
+        default=0.12,
+        metadata={"description": "Rise before going home from low poses", "unit": "m", "range": (0.0, 0.4)},
+    )
 
     def __post_init__(self) -> None:
         if min(self.position_tolerance_m, self.rotation_tolerance_deg, self.width_tolerance_m) <= 0.0:
@@ -104,9 +120,7 @@ class KeyposeExecutor:
         def run() -> str:
             on_phase(CHECKING)
             state = self.arm.state()
-            reasons = self.envelope.check_speed(speed) + self.envelope.check(goal, state, self._clock_ns())
-            if reasons:
-                raise GoalRejectedError("; ".join(reasons))
+            _refuse(self.envelope.check_speed(speed) + self.envelope.check(goal, state, self._clock_ns()))
             on_phase(MOVING)
             self.arm.move_line(transform_from(keypose.position, keypose.quat_wxyz), speed, self._halt)
             on_phase(SETTLING)
@@ -119,7 +133,7 @@ class KeyposeExecutor:
 
         return self._run(run, keypose)
 
-    def home(self, speed: float) -> Outcome:
+    def home(self, speed: float, on_phase: OnPhase = lambda phase: None) -> Outcome:
         """Go to the home posture, straight up first where the direct way would touch the table.
 
         Raises GoalRejectedError, ConnectionLostError as `execute` does.
@@ -127,33 +141,33 @@ class KeyposeExecutor:
 
         def run() -> str:
             home, state = np.array(HOME_JOINTS), self.arm.state()
-            reasons = self.envelope.check_speed(speed) + self.envelope.check_mode(state)
-            if not reasons and self.envelope.check_joint_path(state.joints, home):
+            _refuse(self.envelope.check_speed(speed) + self.envelope.check_mode(state))
+            if self.envelope.check_joint_path(state.joints, home):
                 above = state.tool.copy()
                 above[2, 3] += self.settings.home_lift_m
-                reasons = self.envelope.check_line(state, above)
-                if not reasons:
-                    self.arm.move_line(above, speed, self._halt)
-                    reasons = self.envelope.check_joint_path(self._settle().joints, home)
-            if reasons:
-                raise GoalRejectedError("; ".join(reasons))
+                _refuse(self.envelope.check_line(state, above))
+                on_phase(MOVING)
+                self.arm.move_line(above, speed, self._halt)
+                reasons = self.envelope.check_joint_path(self._settle().joints, home)
+                if reasons:
+                    raise MotionError("; ".join(reasons))
+            on_phase(MOVING)
             self.arm.move_joints(home, speed, self._halt)
             worst = float(np.abs(self._settle().joints - home).max())
-            if worst > 0.03:
+            if worst > HOME_TOLERANCE_RAD:
                 raise MotionError(f"the arm stopped {worst:.3f} rad from home: something is in its way")
             return "at home"
 
         return self._run(run, None)
 
-    def drive_gripper(self, opening: float) -> Outcome:
+    def drive_gripper(self, opening: float, on_phase: OnPhase = lambda phase: None) -> Outcome:
         """Drive the gripper alone to `opening` [0, 1]. Raises GoalRejectedError, ConnectionLostError."""
 
         def run() -> str:
             if not 0.0 <= opening <= 1.0:
                 raise GoalRejectedError(f"gripper opening must lie in [0, 1], got {opening:g}")
-            reasons = self.envelope.check_mode(self.arm.state())
-            if reasons:
-                raise GoalRejectedError("; ".join(reasons))
+            _refuse(self.envelope.check_mode(self.arm.state()))
+            on_phase(MOVING)
             return self._drive(opening)
 
         return self._run(run, None)
@@ -166,9 +180,7 @@ class KeyposeExecutor:
         self._halt = threading.Event()
         begin = time.monotonic()
         try:
-            reasons = self._objections()
-            if reasons:
-                raise GoalRejectedError("; ".join(reasons))
+            _refuse(self._objections())
             try:
                 success, message = True, run()
             except MotionError as error:
@@ -226,3 +238,9 @@ class KeyposeExecutor:
         if width > target + tolerance:
             return f"the gripper holds something {1e3 * width:.0f} mm wide"
         return f"the gripper is at {1e3 * width:.0f} mm with nothing between the fingers"
+
+
+def _refuse(reasons: list[str]) -> None:
+    """Raises GoalRejectedError where there is a reason."""
+    if reasons:
+        raise GoalRejectedError("; ".join(reasons))

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import franky
@@ -39,17 +39,30 @@ LOST = (franky.NetworkException, RuntimeError)
 
 @dataclass(frozen=True)
 class FrankySettings:
-    """How to reach and drive the arm. Lengths in metres, times in seconds, forces in newtons.
+    """How to reach and drive the arm."""
 
-    realtime: insist on a real-time kernel, as libfranka does by default; the simulated arm needs none.
-    """
-
-    realtime: bool = False
-    connect_timeout_s: float = 10.0
-    motion_timeout_s: float = 60.0
-    gripper_timeout_s: float = 8.0
-    gripper_speed: float = 0.05
-    gripper_force: float = 25.0
+    realtime: bool = field(
+        default=False, metadata={"description": "Insist on a real-time kernel; a simulated arm needs none"}
+    )
+    connect_timeout_s: float = field(
+        default=60.0,
+        metadata={"description": "How long to wait for the arm at the start", "unit": "s", "range": (0.1, 3600.0)},
+    )
+    reconnect_timeout_s: float = field(
+        default=5.0, metadata={"description": "The same when recovering", "unit": "s", "range": (0.1, 3600.0)}
+    )
+    motion_timeout_s: float = field(
+        default=60.0, metadata={"description": "Longest single motion", "unit": "s", "range": (1.0, 600.0)}
+    )
+    gripper_timeout_s: float = field(
+        default=8.0, metadata={"description": "Longest gripper motion", "unit": "s", "range": (1.0, 60.0)}
+    )
+    gripper_speed: float = field(
+        default=0.05, metadata={"description": "Speed of the fingers", "unit": "m/s", "range": (0.005, 0.1)}
+    )
+    gripper_force: float = field(
+        default=25.0, metadata={"description": "Force of a grasp", "unit": "N", "range": (1.0, 70.0)}
+    )
 
     def __post_init__(self) -> None:
         if not 0.0 < self.gripper_speed <= 0.1:
@@ -63,13 +76,16 @@ class FrankySettings:
 class FrankyArm:
     """The arm at one address. Connects when made; raises ConnectionLostError where that takes too long."""
 
-    def __init__(self, address: str, settings: FrankySettings | None = None) -> None:
+    def __init__(
+        self, address: str, settings: FrankySettings | None = None, abandon: threading.Event | None = None
+    ) -> None:
+        """`abandon` ends the wait for the arm early."""
         self.address = address
         self.settings = settings or FrankySettings()
         self._io = threading.Lock()  # libfranka allows one reader at rest, and none while a motion starts
         self._robot: Any = None
         self._gripper: Any = None
-        self._connect()
+        self._connect(self.settings.connect_timeout_s, abandon or threading.Event())
 
     def state(self) -> ArmState:
         """The newest reading. Raises ConnectionLostError."""
@@ -114,7 +130,7 @@ class FrankyArm:
     def recover(self) -> None:
         """Reconnect, or clear a reflex. Raises ConnectionLostError, MotionError."""
         if self._robot is None:
-            self._connect()
+            self._connect(self.settings.reconnect_timeout_s, threading.Event())
             return
         if not self._guarded(self._robot.recover_from_errors):
             raise MotionError("the arm did not recover: release the emergency stop and unlock the brakes in Desk")
@@ -125,11 +141,11 @@ class FrankyArm:
 
     # -- the connection
 
-    def _connect(self) -> None:
-        deadline = time.monotonic() + self.settings.connect_timeout_s
-        self._await_port(deadline)
+    def _connect(self, timeout_s: float, abandon: threading.Event) -> None:
+        deadline = time.monotonic() + timeout_s
+        self._await_port(timeout_s, abandon)
         config = franky.RealtimeConfig.Enforce if self.settings.realtime else franky.RealtimeConfig.Ignore
-        remaining = max(3.0, deadline - time.monotonic())
+        answer_s = min(10.0, max(3.0, deadline - time.monotonic()))
         silent = (
             f"the arm at {self.address} accepts connections but does not answer: is another process connected to it? "
             "Only one can own an arm"
@@ -139,7 +155,7 @@ class FrankyArm:
             return franky.Robot(self.address, realtime_config=config), franky.Gripper(self.address)
 
         try:
-            robot, gripper = _in_time(open_both, remaining, ConnectionLostError(silent))
+            robot, gripper = _in_time(open_both, answer_s, ConnectionLostError(silent))
         except franky.RealtimeException as error:
             raise ConfigurationError(f"this machine has no real-time kernel, set realtime to false: {error}") from error
         except (franky.IncompatibleVersionException, *LOST) as error:
@@ -147,21 +163,20 @@ class FrankyArm:
         self._robot, self._gripper = robot, gripper
         self._check_tool_frame()
 
-    def _await_port(self, deadline: float) -> None:
+    def _await_port(self, timeout_s: float, abandon: threading.Event) -> None:
         """Wait until something listens at the address: libfranka itself would wait a minute on a dead one."""
+        deadline = time.monotonic() + timeout_s
         while True:
             try:
-                remaining = max(0.1, deadline - time.monotonic())
-                socket.create_connection((self.address, COMMAND_PORT), timeout=remaining).close()
+                patience = min(1.0, max(0.1, deadline - time.monotonic()))
+                socket.create_connection((self.address, COMMAND_PORT), timeout=patience).close()
                 return
             except OSError as error:
-                if time.monotonic() + 0.25 > deadline:
+                if time.monotonic() + 0.25 > deadline or abandon.wait(0.25):
                     raise ConnectionLostError(
-                        f"nothing answers at {self.address}:{COMMAND_PORT} within "
-                        f"{self.settings.connect_timeout_s:g} s ({error}): is the arm switched on, FCI activated "
-                        "and the address right?"
+                        f"nothing answers at {self.address}:{COMMAND_PORT} within {timeout_s:g} s ({error}): "
+                        "is the arm switched on, FCI activated and the address right?"
                     ) from error
-            time.sleep(0.25)
 
     def _check_tool_frame(self) -> None:
         """Everything here believes in Franka's own hand: refuse an arm that is configured otherwise."""

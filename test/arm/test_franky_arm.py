@@ -137,7 +137,7 @@ def test_a_dead_address_fails_in_bounded_time() -> None:
 def test_a_killed_arm_is_noticed_at_once_and_recovered_when_it_is_back() -> None:
     server = start_franka(2)
     try:
-        arm = FrankyArm(server.address, FrankySettings(connect_timeout_s=3.0))
+        arm = FrankyArm(server.address, FrankySettings(connect_timeout_s=3.0, reconnect_timeout_s=3.0))
         executor = KeyposeExecutor(arm, SafetyEnvelope())
         threading.Timer(0.5, server.kill).start()
         begin = time.monotonic()
