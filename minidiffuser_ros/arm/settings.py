@@ -1,0 +1,38 @@
+"""Everything that can be set about an arm: where it is, what bounds it, how it moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minidiffuser_ros.arm.envelope import SafetyLimits
+from minidiffuser_ros.arm.executor import ExecutionSettings
+from minidiffuser_ros.arm.franky_arm import FrankySettings
+
+
+@dataclass(frozen=True)
+class ArmSettings:
+    """Where the arm is and what bounds it; fixed while it is connected."""
+
+    address: str = field(default="127.0.0.2", metadata={"description": "Host name or IP address of the arm"})
+    state_rate: float = field(
+        default=50.0, metadata={"description": "Rate of joint_states", "unit": "Hz", "range": (1.0, 200.0)}
+    )
+    enable_timeout_s: float = field(
+        default=0.0,
+        metadata={
+            "description": "Move only while `enable` says true at least this often; 0: no such signal is needed",
+            "unit": "s",
+            "range": (0.0, 10.0),
+        },
+    )
+    limits: SafetyLimits = field(default_factory=SafetyLimits)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    franka: FrankySettings = field(default_factory=FrankySettings)
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """What may change between two motions."""
+
+    speed: float = field(default=0.3, metadata={"description": "Fraction of full speed", "range": (0.01, 1.0)})
+    dry_run: bool = field(default=False, metadata={"description": "Check goals but move nothing"})
