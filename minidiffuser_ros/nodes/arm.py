@@ -1,0 +1,301 @@
+"""`arm`: owns one Franka, real or simulated; executes keyposes after checking them, and says what it is doing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.parameter import Parameter
+from rclpy.timer import Timer
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from minidiffuser_ros.action import ExecuteKeypose, Gripper
+from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.executor import MOVING, KeyposeExecutor, OnPhase, Outcome
+from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, JOINT_NAMES
+from minidiffuser_ros.arm.protocol import ArmMode
+from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
+from minidiffuser_ros.bridge.conversions import (
+    header,
+    joint_state,
+    keypose_from_message,
+    keypose_to_message,
+    stamp_from_ns,
+    stamp_to_ns,
+    stamped_pose,
+)
+from minidiffuser_ros.bridge.lifecycle import ManagedNode
+from minidiffuser_ros.bridge.parameters import NodeParameters
+from minidiffuser_ros.bridge.process import run_node
+from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
+from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
+from minidiffuser_ros.geometry.transform import pose_of
+from minidiffuser_ros.msg import ArmStatus
+from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.srv import CheckKeypose, SetSpeed
+
+JOINT_STATE_NAMES = (*JOINT_NAMES, "fr3_finger_joint1", "fr3_finger_joint2")
+
+
+class ArmNode(ManagedNode):
+    """One arm. Actions `~/execute_keypose ~/gripper`, services `~/stop ~/recover ~/home ~/set_speed ~/check_keypose`.
+
+    After `~/stop`, a reflex or a lost connection nothing moves until `~/recover`. Refused goals end aborted with
+    every reason.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("arm", **kwargs)
+        self._settings = NodeParameters(self, ArmSettings(), read_only=True)
+        self._motion = NodeParameters(self, MotionSettings())
+        self._arm: FrankyArm | None = None
+        self._goals: KeyposeExecutor | None = None
+        self._servers: list[ActionServer] = []
+        self._timer: Timer | None = None
+        self._blocked = ""  # why nothing moves until ~/recover
+        self._cancelled: set[bytes] = set()
+        self._gripper_goal: ServerGoalHandle | None = None
+        self._enabled_at = float("-inf")
+        self._settled_ns = 0
+        self._status = self.create_publisher(ArmStatus, "~/status", LATCHED)
+        self._joints = self.create_publisher(JointState, "joint_states", SENSOR_DATA)
+        self._tool = self.create_publisher(PoseStamped, "tcp_pose", SENSOR_DATA)
+        self._requests = ReentrantCallbackGroup()
+        self.create_subscription(Bool, "enable", self._on_enable, RELIABLE, callback_group=self._requests)
+        self._serve(Trigger, "~/stop", self._on_stop)
+        self._serve(Trigger, "~/recover", self._on_recover)
+        self._serve(Trigger, "~/home", self._on_home)
+        self._serve(SetSpeed, "~/set_speed", self._on_set_speed)
+        self._serve(CheckKeypose, "~/check_keypose", self._on_check_keypose)
+        self._publish_status(ArmStatus.DISCONNECTED, "not configured")
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Connect, waiting for an arm that is not up yet, and begin to publish its state."""
+        settings = self._settings.value
+        self._publish_status(ArmStatus.DISCONNECTED, f"connecting to {settings.address}")
+        self._arm = FrankyArm(settings.address, settings.franka, abandon=self.ended)
+        envelope = SafetyEnvelope(settings.limits)
+        self._goals = KeyposeExecutor(self._arm, envelope, settings.execution, self._now_ns, self._objections)
+        self._settled_ns = self._now_ns()
+        self._servers = [
+            ActionServer(self, kind, name, execute, callback_group=self._requests, cancel_callback=self._on_cancel)
+            for kind, name, execute in (
+                (ExecuteKeypose, "~/execute_keypose", self._on_execute_keypose),
+                (Gripper, "~/gripper", self._on_gripper),
+            )
+        ]
+        # A steady clock: the arm must be watched while simulated time stands still.
+        clock, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
+        self._timer = self.create_timer(1.0 / settings.state_rate, self._on_timer, callback_group=group, clock=clock)
+        self._publish_status(ArmStatus.STOPPED, "connected, not active")
+
+    def activate(self) -> None:
+        """Accept goals."""
+        self._blocked = ""
+        self._publish_status(ArmStatus.IDLE, "ready")
+
+    def deactivate(self) -> None:
+        """Brake and wait until the running goal has ended."""
+        self._halt_and_wait()
+        self._publish_status(ArmStatus.STOPPED, self.stop_reason or "not active")
+
+    def cleanup(self) -> None:
+        """Let go of the arm."""
+        if self._timer is not None:
+            self.destroy_timer(self._timer)
+        while self._servers:
+            self._servers.pop().destroy()
+        if self._arm is not None:
+            self._arm.close()
+        self._arm = self._goals = self._timer = None
+        self._publish_status(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
+
+    # -- goals ----------------------------------------------------------------------------------------------------
+
+    def _on_execute_keypose(self, handle: ServerGoalHandle) -> ExecuteKeypose.Result:
+        def run(goals: KeyposeExecutor, on_phase: OnPhase) -> Outcome:
+            return goals.execute(_goal_from(handle.request.keypose), self._motion.value.speed, on_phase)
+
+        def tell(phase: str) -> None:
+            handle.publish_feedback(ExecuteKeypose.Feedback(phase=phase))
+
+        outcome = self._run(run, handle, tell)
+        result = ExecuteKeypose.Result(success=outcome.success, message=outcome.message)
+        if outcome.reached is not None:
+            result.reached = keypose_to_message(outcome.reached, BASE_FRAME, outcome.settled_ns)
+        result.position_error, result.rotation_error_deg = outcome.position_error, outcome.rotation_error_deg
+        result.duration_s, result.settled_at = outcome.duration_s, stamp_from_ns(self._settled_ns)
+        return result
+
+    def _on_gripper(self, handle: ServerGoalHandle) -> Gripper.Result:
+        self._gripper_goal = handle
+        outcome = self._run(lambda goals, on_phase: goals.drive_gripper(handle.request.opening, on_phase), handle)
+        self._gripper_goal = None
+        return Gripper.Result(success=outcome.success, message=outcome.message, width=outcome.width)
+
+    def _run(
+        self,
+        run: Callable[[KeyposeExecutor, OnPhase], Outcome],
+        handle: ServerGoalHandle | None = None,
+        tell: OnPhase = lambda phase: None,
+    ) -> Outcome:
+        """Run one goal to its end, whichever that is, and let the action and the status say so."""
+        goal_id = bytes(handle.goal_id.uuid) if handle is not None else b""
+
+        def on_phase(phase: str) -> None:
+            tell(phase)
+            if goal_id in self._cancelled:
+                raise MotionError("cancelled")
+            if phase == MOVING:
+                if self._motion.value.dry_run:
+                    raise GoalRejectedError("dry run: every check passed, and nothing moves")
+                self._publish_status(ArmStatus.MOVING, "executing a goal")
+
+        goals = self._goals
+        try:
+            if goals is None:
+                raise GoalRejectedError("the arm node is not configured")
+            outcome = run(goals, on_phase)
+        except MinidiffuserError as error:
+            outcome = Outcome(False, str(error))
+            if isinstance(error, ConnectionLostError):
+                self._block(str(error))
+        self._settled_ns = outcome.settled_ns or self._settled_ns
+        if not self._blocked and goals is not None and not goals.busy and self.is_active:
+            self._publish_status(ArmStatus.IDLE, outcome.message)
+        if handle is not None:
+            end = handle.succeed if outcome.success else handle.abort
+            (handle.canceled if handle.is_cancel_requested and not outcome.success else end)()
+            self._cancelled.discard(goal_id)
+        return outcome
+
+    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        self._cancelled.add(bytes(handle.goal_id.uuid))
+        if self._goals is not None:
+            self._goals.halt()
+        return CancelResponse.ACCEPT
+
+    def _objections(self) -> list[str]:
+        """Why nothing may move now, whatever the goal."""
+        reasons = [] if self.is_active else ["the arm node is not active"]
+        if self._blocked:
+            reasons.append(self._blocked)
+        timeout_s = self._settings.value.enable_timeout_s
+        if timeout_s and time.monotonic() - self._enabled_at > timeout_s:
+            reasons.append(f"`enable` was not true within the last {timeout_s:g} s")
+        return reasons
+
+    # -- services -------------------------------------------------------------------------------------------------
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._blocked = "the arm was stopped: call ~/recover before the next motion"
+        response.success = self._halt_and_wait()
+        response.message = "the arm stands still" if response.success else "the arm is still braking"
+        self._publish_status(ArmStatus.STOPPED, self._blocked)
+        return response
+
+    def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            if self._arm is None or self._goals is None or self._goals.busy:
+                raise GoalRejectedError("there is nothing to recover: the arm is not configured, or it is moving")
+            self._arm.recover()
+        except MinidiffuserError as error:
+            response.message = str(error)
+            return response
+        self._blocked, self._settled_ns = "", self._now_ns()
+        response.success, response.message = True, "recovered"
+        self._publish_status(ArmStatus.IDLE, response.message)
+        return response
+
+    def _on_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        outcome = self._run(lambda goals, on_phase: goals.home(self._motion.value.speed, on_phase))
+        response.success, response.message = outcome.success, outcome.message
+        return response
+
+    def _on_set_speed(self, request: SetSpeed.Request, response: SetSpeed.Response) -> SetSpeed.Response:
+        (answer,) = self.set_parameters([Parameter("speed", value=request.speed)])
+        response.success = answer.successful
+        response.message = f"speed is {self._motion.value.speed:g}" + (f"; {answer.reason}" if answer.reason else "")
+        return response
+
+    def _on_check_keypose(
+        self, request: CheckKeypose.Request, response: CheckKeypose.Response
+    ) -> CheckKeypose.Response:
+        try:
+            if self._goals is None:
+                raise GoalRejectedError("the arm node is not configured")
+            reasons = self._goals.check(_goal_from(request.keypose))
+        except MinidiffuserError as error:
+            reasons = [str(error)]
+        response.success, response.message = not reasons, "; ".join(reasons) or "the goal would be accepted"
+        return response
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def _on_timer(self) -> None:
+        arm, goals = self._arm, self._goals
+        if arm is None or goals is None:
+            return
+        if goals.busy and self._objections():
+            goals.halt()
+        try:
+            state = arm.state()
+        except MinidiffuserError as error:
+            self._block(str(error))
+            return
+        stamp_ns, finger = self._now_ns(), 0.5 * state.width
+        self._joints.publish(joint_state(JOINT_STATE_NAMES, [*state.joints, finger, finger], stamp_ns))
+        self._tool.publish(stamped_pose(*pose_of(state.tool), BASE_FRAME, stamp_ns))
+        if state.mode is ArmMode.ERROR:
+            self._block("the arm is in a reflex: clear its way, then call ~/recover")
+        if (gripper := self._gripper_goal) is not None and gripper.is_active:
+            gripper.publish_feedback(Gripper.Feedback(width=state.width))
+
+    def _on_enable(self, message: Bool) -> None:
+        self._enabled_at = time.monotonic() if message.data else float("-inf")
+
+    def _block(self, reason: str) -> None:
+        if not self._blocked:
+            self._blocked = reason
+            self.get_logger().error(reason)
+            self._publish_status(ArmStatus.ERROR, reason)
+
+    def _halt_and_wait(self, timeout_s: float = 4.0) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while self._goals is not None and self._goals.busy and time.monotonic() < deadline:
+            self._goals.halt()
+            time.sleep(0.02)
+        return self._goals is None or not self._goals.busy
+
+    def _serve(self, kind: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
+        self.create_service(kind, name, callback, callback_group=self._requests)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _publish_status(self, state: int, message: str) -> None:
+        motion = self._motion.value
+        status = ArmStatus(state=state, message=message, speed=motion.speed, dry_run=motion.dry_run)
+        status.header, status.settled_at = header(BASE_FRAME, self._now_ns()), stamp_from_ns(self._settled_ns)
+        self._status.publish(status)
+
+
+def _goal_from(message: KeyposeMessage) -> KeyposeGoal:
+    """Raises ConfigurationError for values that are no pose."""
+    return KeyposeGoal(keypose_from_message(message), stamp_to_ns(message.header.stamp), message.header.frame_id)
+
+
+def main() -> int:
+    """Run the node; returns the exit code."""
+    return run_node(ArmNode)

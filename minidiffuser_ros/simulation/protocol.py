@@ -1,0 +1,163 @@
+"""The world behind the Franka protocol: franky-sim steps it in real time, and an arm connects as to a real one.
+
+Everything that touches the physics runs between two steps, in the thread that steps; the others hand it work and
+wait. Pictures are drawn elsewhere, from copies.
+"""
+
+from __future__ import annotations
+
+import copy
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar
+
+import franky_sim
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
+from minidiffuser_ros.simulation.rendering import RgbdRenderer
+from minidiffuser_ros.simulation.tasks import make_task
+from minidiffuser_ros.simulation.tasks.base import Task
+from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS, build_scene
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT_S = 5.0
+Picture = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+class ServedWorld:
+    """A running simulation at one loopback address; its arm is moved only by who connects there.
+
+    Made, it steps until `close`. Raises ConfigurationError where the address cannot be served.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._task: Task | None = None
+        self._failure: BaseException | None = None
+        self._closing = threading.Event()
+        self._simulator = build_scene()
+        self._simulator.init()
+        self._server = franky_sim.SimulationServer(self._simulator, [address])
+        try:
+            self._server.init()
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot serve an arm at {address}: it takes a free loopback address such as 127.0.0.3, "
+                "and one simulation for each"
+            ) from error
+        self._simulator.register_pre_step_callback(self._between_steps)
+        self._simulator.register_post_step_callback(self._watch)
+        self._thread = threading.Thread(target=self._step_for_ever, name="physics", daemon=True)
+        self._thread.start()
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The compiled model that is being stepped: read it only."""
+        return self._simulator.model
+
+    def reset(self, task: str, seed: int, variation: int | None = None) -> str:
+        """Lay out a task's objects and return the instruction; the arm stays where it is.
+
+        Raises UnknownTaskError for a task or variation that does not exist; then nothing has changed.
+        """
+        fresh = make_task(task)
+
+        def lay_out() -> str:
+            instruction = fresh.reset(self._simulator.model, self._simulator.data, seed, variation)
+            self._task = fresh
+            return instruction
+
+        return self._in_physics(lay_out)
+
+    def success(self) -> tuple[bool, str]:
+        """Whether the rule of the present task holds now, and a sentence that says so."""
+
+        def judge() -> tuple[bool, str]:
+            if self._task is None:
+                return False, "no task is laid out: reset the simulation first"
+            holds = self._task.success(self._simulator.data)
+            return holds, f"'{self._task.instruction()}' is {'done' if holds else 'not done'}"
+
+        return self._in_physics(judge)
+
+    def copy_into(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        """Copy colours and positions as they are now into another model and data of this world."""
+
+        def snapshot() -> None:
+            model.geom_rgba[:] = self._simulator.model.geom_rgba
+            data.qpos[:] = self._simulator.data.qpos
+            data.mocap_pos[:] = self._simulator.data.mocap_pos
+            data.mocap_quat[:] = self._simulator.data.mocap_quat
+            data.time = self._simulator.data.time
+
+        self._in_physics(snapshot)
+
+    def close(self) -> None:
+        """Stop stepping and free the address; harmless when called twice."""
+        self._closing.set()
+        self._thread.join(5.0)
+        self._server.cleanup()
+
+    def _in_physics(self, work: Callable[[], T]) -> T:
+        """Result of `work`, run between two steps. Raises ConnectionLostError where nothing steps any more."""
+        if self._failure is not None or self._closing.is_set():
+            raise ConnectionLostError(f"the simulation at {self.address} has stopped: {self._failure or 'closed'}")
+        future: Future[T] = Future()
+        self._work.put((work, future))
+        try:
+            return future.result(ANSWER_TIMEOUT_S)
+        except FutureTimeoutError:
+            raise ConnectionLostError(f"the simulation at {self.address} does not step: {self._failure}") from None
+
+    def _between_steps(self, simulator: Any) -> None:
+        while not self._work.empty():
+            work, future = self._work.get()
+            try:
+                future.set_result(work())
+            except Exception as error:  # belongs to whoever asked for it
+                future.set_exception(error)
+
+    def _watch(self, simulator: Any) -> None:
+        if self._task is not None:
+            self._task.update(simulator.data)
+
+    def _step_for_ever(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._server.run_once()
+        except BaseException as error:  # nobody waits for this thread: keep it for the next question
+            self._failure = error
+            raise
+
+
+class WorldCameras:
+    """Draws a served world. Make, use and close it in one thread: the GL context belongs to it."""
+
+    def __init__(self, world: ServedWorld) -> None:
+        self._world = world
+        self._model = copy.copy(world.model)
+        self._data = mujoco.MjData(self._model)
+        self._renderer = RgbdRenderer(self._model, CAMERA)
+
+    def snapshot(self) -> None:
+        """Take over the state of the world: what `render` draws from now on. Raises ConnectionLostError."""
+        self._world.copy_into(self._model, self._data)
+        mujoco.mj_forward(self._model, self._data)
+
+    def render(self, name: str) -> Picture:
+        """Colour [H, W, 3] and depth [H, W] in metres of one of CAMERA_MOUNTS, of the last snapshot."""
+        if name not in CAMERA_MOUNTS:
+            raise ConfigurationError(f"there is no camera '{name}'; the world has {', '.join(CAMERA_MOUNTS)}")
+        return self._renderer.render(self._data, name)
+
+    def close(self) -> None:
+        """Free the GL context."""
+        self._renderer.close()
