@@ -24,22 +24,20 @@ SECOND_NS = 1_000_000_000
 FROZEN_AFTER_REPEATS = 3
 
 
+def _seconds_field(default: float, description: str) -> Any:
+    return field(default=default, metadata={"description": description, "unit": "s", "range": (1e-4, 60.0)})
+
+
 @dataclass(frozen=True)
 class StreamSettings:
-    """How closely stamps must agree and when a stream counts as dead; all in seconds but `capacity`.
+    """How closely stamps must agree, when a stream counts as dead, and how much of it is kept."""
 
-    pair_tolerance_s: colour against depth of one camera. set_tolerance_s: cameras against each other.
-    state_tolerance_s: a picture against the nearest joint state, where none follows it yet.
-    silent_after_s: age of the last message. clock_tolerance_s: how far stamps may run ahead of, or fall back
-    behind, what came before. capacity: messages kept per stream.
-    """
-
-    pair_tolerance_s: float = 0.02
-    set_tolerance_s: float = 0.15
-    state_tolerance_s: float = 0.10
-    silent_after_s: float = 1.5
-    clock_tolerance_s: float = 0.5
-    capacity: int = 32
+    pair_tolerance_s: float = _seconds_field(0.02, "largest difference between colour and depth of one camera")
+    set_tolerance_s: float = _seconds_field(0.15, "largest difference between two cameras; the arm stands meanwhile")
+    state_tolerance_s: float = _seconds_field(0.10, "largest gap between a picture and the joint states around it")
+    silent_after_s: float = _seconds_field(1.5, "age of its last message after which a stream counts as silent")
+    clock_tolerance_s: float = _seconds_field(0.5, "how far stamps may run ahead of the clock or fall back")
+    capacity: int = field(default=32, metadata={"description": "messages kept per stream", "range": (2, 1000)})
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.perception.calibration import load_calibration, parse_calibration
+from minidiffuser_ros.simulation.world import CAMERA_MOUNTS
 
 GOOD = """
 cameras:
@@ -82,3 +84,12 @@ def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
     broken.write_text("cameras: [")
     with pytest.raises(ConfigurationError, match="is not YAML"):
         load_calibration(broken, ["front"])
+
+
+def test_the_shipped_file_holds_the_poses_of_the_simulated_world() -> None:
+    path = Path(__file__).parents[2] / "config" / "simulation_cameras.yaml"
+    mounts = load_calibration(path, list(CAMERA_MOUNTS))
+    for name, mount in CAMERA_MOUNTS.items():
+        assert mounts[name].parent_frame == mount.parent_frame
+        np.testing.assert_allclose(mounts[name].position, mount.position, atol=1e-4)
+        np.testing.assert_allclose(mounts[name].quat_wxyz, mount.quat_wxyz, atol=1e-6)

@@ -1,0 +1,250 @@
+"""`observer`: pictures and joint states of one moment, lifted to the observation a policy sees.
+
+Callbacks only store messages; everything else happens when an observation is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.self_shape import robot_volumes
+from minidiffuser_ros.bridge.conversions import (
+    camera_from_info,
+    cloud_from_points,
+    color_from_image,
+    depth_from_image,
+    fill_capture,
+    header,
+    joint_positions,
+    refuse_capture,
+    stamp_to_ns,
+)
+from minidiffuser_ros.bridge.lifecycle import ManagedNode
+from minidiffuser_ros.bridge.parameters import NodeParameters
+from minidiffuser_ros.bridge.process import run_node
+from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
+from minidiffuser_ros.bridge.scheduling import share_interpreter
+from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
+from minidiffuser_ros.contract.observation import CameraMount, Observation, ObservationSpec
+from minidiffuser_ros.geometry.transform import transform_from
+from minidiffuser_ros.msg import ObserverStatus
+from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder
+from minidiffuser_ros.perception.calibration import load_calibration
+from minidiffuser_ros.perception.streams import MatchedSet, StampMatcher, StreamSettings
+from minidiffuser_ros.srv import Capture
+
+Array = NDArray[np.float64]
+
+JOINT_STATES = "joint_states"
+FINGER_NAMES = ("fr3_finger_joint1", "fr3_finger_joint2")
+STATUS_PERIOD_S = 1.0
+MAX_TIMEOUT_S = 60.0
+# How long a waiting capture sleeps before it looks whether the node is being stopped.
+WAIT_SLICE_S = 0.2
+
+
+@dataclass(frozen=True)
+class ObserverSettings:
+    """Where pictures come from and how they become points. `{camera}` in a topic stands for the camera's name."""
+
+    calibration: str = field(
+        default="", metadata={"description": "YAML file with the pose of each camera", "read_only": True}
+    )
+    color_topic: str = field(default="{camera}/color/image_raw", metadata={"description": "colour", "read_only": True})
+    depth_topic: str = field(
+        default="{camera}/aligned_depth_to_color/image_raw",
+        metadata={"description": "depth, 16UC1 in mm or 32FC1 in m", "read_only": True},
+    )
+    info_topic: str = field(
+        default="{camera}/color/camera_info",
+        metadata={"description": "intrinsics of the colour picture", "read_only": True},
+    )
+    points_rate_hz: float = field(
+        default=0.0,
+        metadata={
+            "description": "how often ~/points is published without being asked; 0: never",
+            "unit": "Hz",
+            "range": (0.0, 10.0),
+            "read_only": True,
+        },
+    )
+    streams: StreamSettings = field(default_factory=StreamSettings)
+    spec: ObservationSpec = field(default_factory=ObservationSpec)
+
+
+class ObserverNode(ManagedNode):
+    """Serves `~/capture`, publishes `~/points` and `~/status`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("observer", **kwargs)
+        self.settings = NodeParameters(self, ObserverSettings(), read_only=True).value
+        self._kinematics = FrankaKinematics()
+        self._builder = ObservationBuilder(self.settings.spec, robot_volumes(self._kinematics))
+        self._infos: dict[str, CameraInfo] = {}
+        self._build_reasons: list[str] = []
+        self._num_points = 0
+        self._mounts: dict[str, CameraMount] = {}
+        self._colors = self._topics(self.settings.color_topic)
+        self._depths = self._topics(self.settings.depth_topic)
+        self._joint_states = self.resolve_topic_name(JOINT_STATES)
+        groups = {name: (self._colors[name], self._depths[name]) for name in self.settings.spec.cameras}
+        self._matcher = StampMatcher(groups, self._joint_states, self.settings.streams)
+
+    def configure(self) -> None:
+        """Read the calibration, subscribe, offer the service."""
+        spec = self.settings.spec
+        if spec.policy_frame != BASE_FRAME:
+            raise ConfigurationError(
+                f"spec.policy_frame must be the arm's base {BASE_FRAME!r}, got {spec.policy_frame!r}"
+            )
+        if not self.settings.calibration:
+            raise ConfigurationError(
+                "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
+            )
+        self._mounts = load_calibration(self.settings.calibration, spec.cameras)
+        incoming = ReentrantCallbackGroup()
+        for camera, topic in self._topics(self.settings.info_topic).items():
+            self._subscribe(CameraInfo, topic, partial(self._infos.__setitem__, camera), incoming)
+        for topic in (*self._colors.values(), *self._depths.values()):
+            self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
+        self._subscribe(JointState, self._joint_states, self._on_joint_state, incoming)
+        # One observation at a time: the kinematics are not thread-safe, and two cores are not many.
+        building = MutuallyExclusiveCallbackGroup()
+        self._points = self.create_publisher(PointCloud2, "~/points", RELIABLE)
+        self._status = self.create_publisher(ObserverStatus, "~/status", LATCHED)
+        self._service = self.create_service(Capture, "~/capture", self._capture, callback_group=building)
+        self.create_timer(STATUS_PERIOD_S, self._publish_status, callback_group=MutuallyExclusiveCallbackGroup())
+        if self.settings.points_rate_hz > 0:
+            self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
+        self._publish_status()
+
+    def _topics(self, template: str) -> dict[str, str]:
+        """Fully qualified topic per camera."""
+        names = {camera: template.replace("{camera}", camera) for camera in self.settings.spec.cameras}
+        return {camera: self.resolve_topic_name(name) for camera, name in names.items()}
+
+    def _subscribe(
+        self, kind: type, topic: str, callback: Callable[[Any], None], group: ReentrantCallbackGroup
+    ) -> None:
+        events = subscription_events(self, topic)
+        self.create_subscription(kind, topic, callback, SENSOR_DATA, callback_group=group, event_callbacks=events)
+
+    def _now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def _on_image(self, topic: str, message: Image) -> None:
+        self._matcher.push(topic, stamp_to_ns(message.header.stamp), message, self._now_ns())
+
+    def _on_joint_state(self, message: JointState) -> None:
+        try:
+            state = joint_positions(message, (*JOINT_NAMES, *FINGER_NAMES))
+        except MessageError as error:
+            self._matcher.report_fault(self._joint_states, f"{self._joint_states}: {error}")
+            return
+        self._matcher.push(self._joint_states, stamp_to_ns(message.header.stamp), state, self._now_ns())
+
+    def _capture(self, request: Capture.Request, response: Capture.Response) -> Capture.Response:
+        not_before_ns, started = stamp_to_ns(request.not_before), time.perf_counter()
+        try:
+            match = self._await_match(not_before_ns, request.timeout_s)
+            started = time.perf_counter()
+            observation = self._observation(match)
+        except ObservationError as error:
+            return refuse_capture(response, error)
+        lift_ms = (time.perf_counter() - started) * 1e3
+        self._points.publish(_cloud(observation))
+        return fill_capture(response, observation, lift_ms)
+
+    def _await_match(self, not_before_ns: int, timeout_s: float) -> MatchedSet:
+        if not (math.isfinite(timeout_s) and 0.0 <= timeout_s <= MAX_TIMEOUT_S):
+            raise ObservationError([f"timeout_s must lie between 0 and {MAX_TIMEOUT_S:.0f} s, got {timeout_s}"])
+        deadline = time.monotonic() + timeout_s
+        match = self._matcher.match(not_before_ns)
+        while match is None and (left := deadline - time.monotonic()) > 0 and not self.ended.is_set():
+            match = self._matcher.wait_match(not_before_ns, min(left, WAIT_SLICE_S))
+        if match is None:
+            reasons = self._matcher.reasons(self._now_ns(), not_before_ns)
+            raise ObservationError(reasons or [f"no complete set of pictures arrived within {timeout_s:.1f} s"])
+        return match
+
+    def _observation(self, match: MatchedSet) -> Observation:
+        """Lift a matched set. Raises ObservationError with every reason why it cannot."""
+        try:
+            views = [self._view(camera, match) for camera in self.settings.spec.cameras]
+            # The cameras agree about one moment; the arm's pose is that of the last picture.
+            state = match.states[max(match.stamps_ns, key=match.stamps_ns.__getitem__)]
+            joints = state[:7]
+            opening = float(np.clip(state[7:].sum() / MAX_GRIPPER_WIDTH, 0.0, 1.0))
+            observation = self._builder.build(views, joints, opening, self._kinematics.forward(joints), match.newest_ns)
+        except MessageError as error:
+            self._build_reasons = [str(error)]
+            raise ObservationError(self._build_reasons) from error
+        except ObservationError as error:
+            self._build_reasons = error.reasons
+            raise
+        self._build_reasons, self._num_points = [], len(observation.points)
+        return observation
+
+    def _view(self, camera: str, match: MatchedSet) -> CameraView:
+        color, depth, info = self._colors[camera], self._depths[camera], self._infos.get(camera)
+        if info is None:
+            raise ObservationError([f"nothing has arrived on {self._topics(self.settings.info_topic)[camera]} yet"])
+        mount = self._mounts[camera]
+        T_parent_camera = transform_from(mount.position, mount.quat_wxyz)
+        # A camera on the hand moved with it: its pose belongs to the depth picture's own stamp.
+        on_base = mount.parent_frame == BASE_FRAME
+        T_policy_parent = np.eye(4) if on_base else self._kinematics.forward(match.states[depth][:7])
+        return CameraView(
+            name=camera,
+            color=color_from_image(match.payloads[color]),
+            depth=depth_from_image(match.payloads[depth]),
+            camera=camera_from_info(info),
+            T_policy_camera=T_policy_parent @ T_parent_camera,
+            stamp_ns=match.stamps_ns[depth],
+        )
+
+    def _publish_points(self) -> None:
+        match = self._matcher.match()
+        if match is None:
+            return
+        try:
+            self._points.publish(_cloud(self._observation(match)))
+        except ObservationError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=5.0)
+
+    def _publish_status(self) -> None:
+        now_ns = self._now_ns()
+        missing = [camera for camera in self.settings.spec.cameras if camera not in self._infos]
+        topics = self._topics(self.settings.info_topic)
+        reasons = self._matcher.reasons(now_ns) + [f"nothing has arrived on {topics[name]} yet" for name in missing]
+        reasons = reasons or self._build_reasons
+        message = ObserverStatus(ready=not reasons, reasons=reasons, points=self._num_points)
+        message.header = header(self.settings.spec.policy_frame, now_ns)
+        self._status.publish(message)
+
+
+def _cloud(observation: Observation) -> PointCloud2:
+    frame = observation.spec.policy_frame
+    return cloud_from_points(observation.points, observation.colors, frame, observation.stamp_ns)
+
+
+def main() -> int:
+    """Entry point of the node."""
+    share_interpreter()
+    return run_node(ObserverNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,241 @@
+"""The decision loop: look, decide, check, move, look again. Free of ROS; what it touches is handed in.
+
+arm idle → observation stamped after the arm settled → decide → validate → approve → execute → success? → …
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from minidiffuser_ros.contract.errors import (
+    ConnectionLostError,
+    GoalRejectedError,
+    MinidiffuserError,
+    MotionError,
+    ObservationError,
+)
+from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.contract.observation import Observation
+from minidiffuser_ros.policy.validation import ValidationSettings, goal_problems
+
+if TYPE_CHECKING:
+    from minidiffuser_ros.policy.policy import Decision
+
+HOLDS_THAT_END_A_RUN = 2
+# A refused goal, or a motion that missed, may be answered by another sample once before the run ends.
+ATTEMPTS_PER_KEYPOSE = 2
+
+Result = TypeVar("Result")
+
+
+class Ending(Enum):
+    """Why a run ended."""
+
+    SUCCESS_REPORTED = "success reported"
+    POLICY_HOLDS = "policy holds"
+    KEYPOSES_SPENT = "keyposes spent"
+    GOAL_REFUSED = "goal refused"
+    MOTION_FAILED = "motion failed"
+    NO_OBSERVATION = "no observation"
+    CONNECTION_LOST = "connection lost"
+    CANCELLED = "cancelled"
+    NOT_APPROVED = "not approved"
+    DRY_RUN = "dry run"
+    FAILED = "failed"
+
+
+class Stage(Enum):
+    """What the loop is doing, as told in the feedback of the action."""
+
+    OBSERVING = "observing"
+    INFERRING = "inferring"
+    WAITING_FOR_APPROVAL = "waiting_for_approval"
+    MOVING = "moving"
+
+
+@dataclass(frozen=True)
+class DecisionRecord:
+    """One decision and what became of it; times in milliseconds, `spread` in metres."""
+
+    index: int
+    keypose: Keypose
+    stamp_ns: int
+    candidates: int
+    spread: float
+    steps: int
+    observe_ms: float
+    lift_ms: float
+    encode_ms: float
+    denoise_ms: float
+    move_ms: float = 0.0
+    holds: bool = False
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run: `message` is one sentence for people, `ending` the same for programs."""
+
+    success: bool
+    ending: Ending
+    message: str
+    decisions: tuple[DecisionRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Everything the loop touches. All calls may block; `cancelled` is asked between them.
+
+    settled_at_ns() -> when the arm came to rest, waiting until it is idle. observe(not_before_ns) ->
+    (observation, lift_ms). decide(observation, instruction, seed). approve(decision) -> whether the goal may be
+    sent, waiting for a person where one is asked. execute(keypose) returns after the verified arrival.
+    success_reported() -> None where nothing judges the task. They raise the errors of `contract.errors`.
+    """
+
+    settled_at_ns: Callable[[], int]
+    observe: Callable[[int], tuple[Observation, float]]
+    decide: Callable[[Observation, str, int], Decision]
+    approve: Callable[[Decision], bool]
+    execute: Callable[[Keypose], None]
+    success_reported: Callable[[], bool | None]
+    cancelled: Callable[[], bool] = lambda: False
+    dry_run: Callable[[], bool] = lambda: False
+    on_stage: Callable[[Stage, int], None] = lambda stage, index: None
+    on_decision: Callable[[DecisionRecord, Decision, Observation], None] = lambda record, decision, observation: None
+    now_ns: Callable[[], int] = time.time_ns
+
+
+@dataclass
+class _Ended(Exception):
+    """Leaves the loop from any depth."""
+
+    ending: Ending
+    message: str
+    success: bool = False
+
+
+@dataclass
+class DecisionLoop:
+    """Performs one instruction; an instance serves one run."""
+
+    surroundings: Surroundings
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    _records: list[DecisionRecord] = field(default_factory=list)
+
+    def run(self, instruction: str, max_keyposes: int, seed: int) -> RunResult:
+        """Decide and move until the task is done or something ends the run; errors become its message."""
+        try:
+            holds = 0
+            for index in range(max_keyposes):
+                holds = holds + 1 if self._advance(instruction, seed, index) else 0
+                self._end_if_done(holds)
+            raise _Ended(Ending.KEYPOSES_SPENT, f"the task is not done after {max_keyposes} keyposes")
+        except _Ended as end:
+            ending, message, success = end.ending, end.message, end.success
+        except ConnectionLostError as error:
+            ending, message, success = Ending.CONNECTION_LOST, str(error), False
+        except ObservationError as error:
+            ending, message, success = Ending.NO_OBSERVATION, str(error), False
+        except MinidiffuserError as error:
+            ending, message, success = Ending.FAILED, str(error), False
+        return RunResult(success, ending, message, tuple(self._records))
+
+    def _advance(self, instruction: str, seed: int, index: int) -> bool:
+        """One keypose, decided and reached; returns whether the policy chose to hold still instead."""
+        refusal = ""
+        for attempt in range(ATTEMPTS_PER_KEYPOSE):
+            settled_at_ns, observation, decision, record = self._decide(instruction, seed, index, attempt)
+            if record.holds:
+                self._records.append(record)
+                return True
+            problems = goal_problems(
+                decision.keypose, observation, self.validation, settled_at_ns, self.surroundings.now_ns()
+            )
+            ending, refusal = Ending.GOAL_REFUSED, "the keypose was refused: " + "; ".join(problems)
+            if not problems:
+                self._await_approval(decision, index)
+                try:
+                    self._records.append(self._move(decision.keypose, record))
+                    return False
+                except GoalRejectedError as error:
+                    ending, refusal = Ending.GOAL_REFUSED, str(error)
+                except MotionError as error:
+                    ending, refusal = Ending.MOTION_FAILED, str(error)
+                    # A push can do its work without arriving exactly.
+                    self._end_if_done(holds=0)
+        raise _Ended(ending, f"{refusal} ({ATTEMPTS_PER_KEYPOSE} samples tried)")
+
+    def _decide(
+        self, instruction: str, seed: int, index: int, attempt: int
+    ) -> tuple[int, Observation, Decision, DecisionRecord]:
+        """Look and infer; the seed differs for every decision and attempt, and is the same in a repeated run."""
+        around = self.surroundings
+        self._enter(Stage.OBSERVING, index)
+        settled_at_ns = around.settled_at_ns()
+        (observation, lift_ms), total_ms = timed(lambda: around.observe(settled_at_ns))
+        self._enter(Stage.INFERRING, index)
+        sample_seed = int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
+        decision = around.decide(observation, instruction, sample_seed)
+        record = DecisionRecord(
+            index=index,
+            keypose=decision.keypose,
+            stamp_ns=observation.stamp_ns,
+            candidates=len(decision.candidates),
+            spread=decision.spread,
+            steps=decision.steps,
+            observe_ms=max(total_ms - lift_ms, 0.0),
+            lift_ms=lift_ms,
+            encode_ms=decision.encode_ms,
+            denoise_ms=decision.denoise_ms,
+            holds=decision.holds,
+        )
+        around.on_decision(record, decision, observation)
+        return settled_at_ns, observation, decision, record
+
+    def _await_approval(self, decision: Decision, index: int) -> None:
+        around = self.surroundings
+        if around.dry_run():
+            raise _Ended(Ending.DRY_RUN, "dry run: the keypose was published, nothing moved")
+        self._enter(Stage.WAITING_FOR_APPROVAL, index)
+        approved = around.approve(decision)
+        self._check_cancelled()
+        if not approved:
+            raise _Ended(Ending.NOT_APPROVED, "the keypose was not approved in time, nothing moved")
+
+    def _move(self, keypose: Keypose, record: DecisionRecord) -> DecisionRecord:
+        self._enter(Stage.MOVING, record.index)
+        _, move_ms = timed(lambda: self.surroundings.execute(keypose))
+        return replace(record, move_ms=move_ms)
+
+    def _end_if_done(self, holds: int) -> None:
+        self._check_cancelled()
+        reported = self.surroundings.success_reported()
+        if reported:
+            raise _Ended(
+                Ending.SUCCESS_REPORTED, f"done after {len(self._records)} decisions: the task reports success", True
+            )
+        if holds < HOLDS_THAT_END_A_RUN:
+            return
+        if reported is None:
+            raise _Ended(Ending.POLICY_HOLDS, "done in the policy's view: it chose to hold still twice", True)
+        raise _Ended(Ending.POLICY_HOLDS, "the policy holds still, but the task does not report success")
+
+    def _enter(self, stage: Stage, index: int) -> None:
+        self._check_cancelled()
+        self.surroundings.on_stage(stage, index)
+
+    def _check_cancelled(self) -> None:
+        if self.surroundings.cancelled():
+            raise _Ended(Ending.CANCELLED, "cancelled on request")
+
+
+def timed(call: Callable[[], Result]) -> tuple[Result, float]:
+    """The result of a call and how long it took in milliseconds."""
+    start = time.perf_counter()
+    result = call()
+    return result, (time.perf_counter() - start) * 1e3
