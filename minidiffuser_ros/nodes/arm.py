@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
-from rclpy.action import ActionServer, CancelResponse
-from rclpy.action.server import ServerGoalHandle
+from rclpy.action import ActionServer
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
@@ -18,32 +17,25 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from minidiffuser_ros.action import ExecuteKeypose, Gripper
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
-from minidiffuser_ros.arm.executor import MOVING, KeyposeExecutor, OnPhase, Outcome
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.executor import KeyposeExecutor, Outcome
 from minidiffuser_ros.arm.franky_arm import FrankyArm
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, JOINT_NAMES
 from minidiffuser_ros.arm.protocol import ArmMode
 from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
-from minidiffuser_ros.bridge.conversions import (
-    header,
-    joint_state,
-    keypose_from_message,
-    keypose_to_message,
-    stamp_from_ns,
-    stamp_to_ns,
-    stamped_pose,
-)
+from minidiffuser_ros.bridge.conversions import header, joint_state, stamp_from_ns, stamped_pose
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
-from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
+from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.geometry.transform import pose_of
 from minidiffuser_ros.msg import ArmStatus
-from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.nodes.arm_goals import GoalRunner
 from minidiffuser_ros.srv import CheckKeypose, SetSpeed
 
 JOINT_STATE_NAMES = (*JOINT_NAMES, "fr3_finger_joint1", "fr3_finger_joint2")
+NOT_CONFIGURED = "the arm node is not configured"
 
 
 class ArmNode(ManagedNode):
@@ -58,12 +50,10 @@ class ArmNode(ManagedNode):
         self._settings = NodeParameters(self, ArmSettings(), read_only=True)
         self._motion = NodeParameters(self, MotionSettings())
         self._arm: FrankyArm | None = None
-        self._goals: KeyposeExecutor | None = None
+        self._runner: GoalRunner | None = None
         self._servers: list[ActionServer] = []
         self._timer: Timer | None = None
         self._blocked = ""  # why nothing moves until ~/recover
-        self._cancelled: set[bytes] = set()
-        self._gripper_goal: ServerGoalHandle | None = None
         self._enabled_at = float("-inf")
         self._settled_ns = 0
         self._status = self.create_publisher(ArmStatus, "~/status", LATCHED)
@@ -86,13 +76,14 @@ class ArmNode(ManagedNode):
         self._publish_status(ArmStatus.DISCONNECTED, f"connecting to {settings.address}")
         self._arm = FrankyArm(settings.address, settings.franka, abandon=self.ended)
         envelope = SafetyEnvelope(settings.limits)
-        self._goals = KeyposeExecutor(self._arm, envelope, settings.execution, self._now_ns, self._objections)
+        goals = KeyposeExecutor(self._arm, envelope, settings.execution, self._now_ns, self._objections)
+        runner = self._runner = GoalRunner(goals, self._motion, self._on_begin, self._on_end)
         self._settled_ns = self._now_ns()
         self._servers = [
-            ActionServer(self, kind, name, execute, callback_group=self._requests, cancel_callback=self._on_cancel)
+            ActionServer(self, kind, name, execute, callback_group=self._requests, cancel_callback=runner.cancel)
             for kind, name, execute in (
-                (ExecuteKeypose, "~/execute_keypose", self._on_execute_keypose),
-                (Gripper, "~/gripper", self._on_gripper),
+                (ExecuteKeypose, "~/execute_keypose", runner.execute_keypose),
+                (Gripper, "~/gripper", runner.drive_gripper),
             )
         ]
         # A steady clock: the arm must be watched while simulated time stands still.
@@ -107,7 +98,8 @@ class ArmNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Brake and wait until the running goal has ended."""
-        self._halt_and_wait()
+        if self._runner is not None:
+            self._runner.halt_and_wait()
         self._publish_status(ArmStatus.STOPPED, self.stop_reason or "not active")
 
     def cleanup(self) -> None:
@@ -118,73 +110,10 @@ class ArmNode(ManagedNode):
             self._servers.pop().destroy()
         if self._arm is not None:
             self._arm.close()
-        self._arm = self._goals = self._timer = None
+        self._arm = self._runner = self._timer = None
         self._publish_status(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
 
     # -- goals ----------------------------------------------------------------------------------------------------
-
-    def _on_execute_keypose(self, handle: ServerGoalHandle) -> ExecuteKeypose.Result:
-        def run(goals: KeyposeExecutor, on_phase: OnPhase) -> Outcome:
-            return goals.execute(_goal_from(handle.request.keypose), self._motion.value.speed, on_phase)
-
-        def tell(phase: str) -> None:
-            handle.publish_feedback(ExecuteKeypose.Feedback(phase=phase))
-
-        outcome = self._run(run, handle, tell)
-        result = ExecuteKeypose.Result(success=outcome.success, message=outcome.message)
-        if outcome.reached is not None:
-            result.reached = keypose_to_message(outcome.reached, BASE_FRAME, outcome.settled_ns)
-        result.position_error, result.rotation_error_deg = outcome.position_error, outcome.rotation_error_deg
-        result.duration_s, result.settled_at = outcome.duration_s, stamp_from_ns(self._settled_ns)
-        return result
-
-    def _on_gripper(self, handle: ServerGoalHandle) -> Gripper.Result:
-        self._gripper_goal = handle
-        outcome = self._run(lambda goals, on_phase: goals.drive_gripper(handle.request.opening, on_phase), handle)
-        self._gripper_goal = None
-        return Gripper.Result(success=outcome.success, message=outcome.message, width=outcome.width)
-
-    def _run(
-        self,
-        run: Callable[[KeyposeExecutor, OnPhase], Outcome],
-        handle: ServerGoalHandle | None = None,
-        tell: OnPhase = lambda phase: None,
-    ) -> Outcome:
-        """Run one goal to its end, whichever that is, and let the action and the status say so."""
-        goal_id = bytes(handle.goal_id.uuid) if handle is not None else b""
-
-        def on_phase(phase: str) -> None:
-            tell(phase)
-            if goal_id in self._cancelled:
-                raise MotionError("cancelled")
-            if phase == MOVING:
-                if self._motion.value.dry_run:
-                    raise GoalRejectedError("dry run: every check passed, and nothing moves")
-                self._publish_status(ArmStatus.MOVING, "executing a goal")
-
-        goals = self._goals
-        try:
-            if goals is None:
-                raise GoalRejectedError("the arm node is not configured")
-            outcome = run(goals, on_phase)
-        except MinidiffuserError as error:
-            outcome = Outcome(False, str(error))
-            if isinstance(error, ConnectionLostError):
-                self._block(str(error))
-        self._settled_ns = outcome.settled_ns or self._settled_ns
-        if not self._blocked and goals is not None and not goals.busy and self.is_active:
-            self._publish_status(ArmStatus.IDLE, outcome.message)
-        if handle is not None:
-            end = handle.succeed if outcome.success else handle.abort
-            (handle.canceled if handle.is_cancel_requested and not outcome.success else end)()
-            self._cancelled.discard(goal_id)
-        return outcome
-
-    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        self._cancelled.add(bytes(handle.goal_id.uuid))
-        if self._goals is not None:
-            self._goals.halt()
-        return CancelResponse.ACCEPT
 
     def _objections(self) -> list[str]:
         """Why nothing may move now, whatever the goal."""
@@ -196,30 +125,42 @@ class ArmNode(ManagedNode):
             reasons.append(f"`enable` was not true within the last {timeout_s:g} s")
         return reasons
 
+    def _on_begin(self) -> None:
+        self._publish_status(ArmStatus.MOVING, "executing a goal")
+
+    def _on_end(self, outcome: Outcome, lost: str) -> None:
+        self._settled_ns = outcome.settled_ns or self._settled_ns
+        if lost:
+            self._block(lost)
+        # A goal that is refused because another one runs must not call the arm idle.
+        if self.is_active and not self._blocked and self._runner is not None and not self._runner.goals.busy:
+            self._publish_status(ArmStatus.IDLE, outcome.message)
+
     # -- services -------------------------------------------------------------------------------------------------
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._blocked = "the arm was stopped: call ~/recover before the next motion"
-        response.success = self._halt_and_wait()
+        response.success = self._runner is None or self._runner.halt_and_wait()
         response.message = "the arm stands still" if response.success else "the arm is still braking"
         self._publish_status(ArmStatus.STOPPED, self._blocked)
         return response
 
     def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._arm is None or self._runner is None or self._runner.goals.busy:
+            response.message = "nothing to recover: the arm is not configured, or it is moving"
+            return response
         try:
-            if self._arm is None or self._goals is None or self._goals.busy:
-                raise GoalRejectedError("there is nothing to recover: the arm is not configured, or it is moving")
             self._arm.recover()
         except MinidiffuserError as error:
             response.message = str(error)
             return response
         self._blocked, self._settled_ns = "", self._now_ns()
         response.success, response.message = True, "recovered"
-        self._publish_status(ArmStatus.IDLE, response.message)
+        self._publish_status(ArmStatus.IDLE if self.is_active else ArmStatus.STOPPED, response.message)
         return response
 
     def _on_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        outcome = self._run(lambda goals, on_phase: goals.home(self._motion.value.speed, on_phase))
+        outcome = self._runner.home() if self._runner is not None else Outcome(False, NOT_CONFIGURED)
         response.success, response.message = outcome.success, outcome.message
         return response
 
@@ -232,23 +173,18 @@ class ArmNode(ManagedNode):
     def _on_check_keypose(
         self, request: CheckKeypose.Request, response: CheckKeypose.Response
     ) -> CheckKeypose.Response:
-        try:
-            if self._goals is None:
-                raise GoalRejectedError("the arm node is not configured")
-            reasons = self._goals.check(_goal_from(request.keypose))
-        except MinidiffuserError as error:
-            reasons = [str(error)]
+        reasons = self._runner.check(request.keypose) if self._runner is not None else [NOT_CONFIGURED]
         response.success, response.message = not reasons, "; ".join(reasons) or "the goal would be accepted"
         return response
 
     # -- state ----------------------------------------------------------------------------------------------------
 
     def _on_timer(self) -> None:
-        arm, goals = self._arm, self._goals
-        if arm is None or goals is None:
+        arm, runner = self._arm, self._runner
+        if arm is None or runner is None:
             return
-        if goals.busy and self._objections():
-            goals.halt()
+        if runner.goals.busy and self._objections():
+            runner.goals.halt()
         try:
             state = arm.state()
         except MinidiffuserError as error:
@@ -257,10 +193,9 @@ class ArmNode(ManagedNode):
         stamp_ns, finger = self._now_ns(), 0.5 * state.width
         self._joints.publish(joint_state(JOINT_STATE_NAMES, [*state.joints, finger, finger], stamp_ns))
         self._tool.publish(stamped_pose(*pose_of(state.tool), BASE_FRAME, stamp_ns))
+        runner.tell_width(state.width)
         if state.mode is ArmMode.ERROR:
             self._block("the arm is in a reflex: clear its way, then call ~/recover")
-        if (gripper := self._gripper_goal) is not None and gripper.is_active:
-            gripper.publish_feedback(Gripper.Feedback(width=state.width))
 
     def _on_enable(self, message: Bool) -> None:
         self._enabled_at = time.monotonic() if message.data else float("-inf")
@@ -270,13 +205,6 @@ class ArmNode(ManagedNode):
             self._blocked = reason
             self.get_logger().error(reason)
             self._publish_status(ArmStatus.ERROR, reason)
-
-    def _halt_and_wait(self, timeout_s: float = 4.0) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while self._goals is not None and self._goals.busy and time.monotonic() < deadline:
-            self._goals.halt()
-            time.sleep(0.02)
-        return self._goals is None or not self._goals.busy
 
     def _serve(self, kind: Any, name: str, callback: Callable[[Any, Any], Any]) -> None:
         self.create_service(kind, name, callback, callback_group=self._requests)
@@ -289,11 +217,6 @@ class ArmNode(ManagedNode):
         status = ArmStatus(state=state, message=message, speed=motion.speed, dry_run=motion.dry_run)
         status.header, status.settled_at = header(BASE_FRAME, self._now_ns()), stamp_from_ns(self._settled_ns)
         self._status.publish(status)
-
-
-def _goal_from(message: KeyposeMessage) -> KeyposeGoal:
-    """Raises ConfigurationError for values that are no pose."""
-    return KeyposeGoal(keypose_from_message(message), stamp_to_ns(message.header.stamp), message.header.frame_id)
 
 
 def main() -> int:

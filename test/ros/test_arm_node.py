@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
-from minidiffuser_ros.action import ExecuteKeypose, Gripper
-from minidiffuser_ros.msg import ArmStatus
-from minidiffuser_ros.srv import CheckKeypose, SetSpeed
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
@@ -24,12 +21,15 @@ from spinning import eventually, parameters, ros_context, spinning
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
+from minidiffuser_ros.action import ExecuteKeypose, Gripper
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES
 from minidiffuser_ros.bridge.conversions import joint_positions, keypose_to_message, stamp_to_ns
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
+from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm import ArmNode
+from minidiffuser_ros.srv import CheckKeypose, SetSpeed
 
 pytestmark = pytest.mark.ros
 
