@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = {
     "geometry": 0,
     "contract": 1,
-    "diffusion": 1,
+    "diffusion": 2,
     "perception": 2,
     "arm": 2,
     "model": 2,

@@ -1,0 +1,170 @@
+"""The table of a bring-up settles into nodes, and the launch file starts just those."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidiffuser_ros import bringup
+from minidiffuser_ros.bringup import BRINGUPS, plan
+from minidiffuser_ros.bringup_runner import process_of
+from minidiffuser_ros.contract.errors import ConfigurationError
+
+LAUNCH_FILE = Path(__file__).parents[1] / "launch" / "policy.launch.py"
+CAMERAS = str(Path(__file__).parents[1] / "config" / "simulation_cameras.yaml")
+HARDWARE = {
+    "robot_ip": "172.16.0.2",
+    "camera": "realsense",
+    "calibration": CAMERAS,
+    "front_serial": "0123",
+    "wrist_serial": "4567",
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> dict[str, str]:
+    return {"checkpoint": str(tmp_path)}
+
+
+def test_simulation_starts_four_nodes_and_moves_without_asking(checkpoint: dict[str, str]) -> None:
+    nodes = {node.name: node for node in plan("policy", checkpoint)}
+    assert list(nodes) == ["simulator", "arm", "observer", "policy"]
+    assert nodes["arm"].parameters["address"] == nodes["simulator"].parameters["address"]
+    assert nodes["policy"].parameters["dry_run"] is False
+    assert nodes["policy"].parameters["confirm"] is False
+    assert nodes["observer"].parameters["calibration"] == CAMERAS
+
+
+def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpoint: dict[str, str]) -> None:
+    nodes = {node.name: node for node in plan("policy", {**checkpoint, **HARDWARE})}
+    assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
+    assert nodes["arm"].parameters["address"] == "172.16.0.2"
+    assert nodes["arm"].parameters["dry_run"] is True
+    assert nodes["policy"].parameters["confirm"] is True
+    assert nodes["front"].parameters["serial_no"] == "0123"
+
+
+def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
+    nodes = plan("policy", {**checkpoint, **HARDWARE, "dry_run": "false", "confirm": "false", "speed": "0.1"})
+    arm = next(node for node in nodes if node.name == "arm")
+    assert arm.parameters["dry_run"] is False
+    assert arm.parameters["speed"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"robot_pi": "sim"}, "robot_pi"),
+        ({"camera": "kinect"}, "realsense"),
+        ({"robot_ip": "172.16.0.2"}, "camera"),
+        ({**HARDWARE, "calibration": ""}, "calibration"),
+        ({**HARDWARE, "calibration": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({**HARDWARE, "wrist_serial": ""}, "wrist_serial"),
+        ({"checkpoint": "/nowhere"}, "/nowhere"),
+        ({"speed": "fast"}, "speed"),
+        ({"dry_run": "maybe"}, "auto"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_naming_them(
+    checkpoint: dict[str, str], values: dict[str, str], word: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=word):
+        plan("policy", {**checkpoint, **values})
+
+
+def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones() -> None:
+    for table in BRINGUPS.values():
+        names = [argument.name for argument in table.arguments]
+        assert len(names) == len(set(names))
+        for argument in table.arguments:
+            assert argument.description
+            assert not argument.choices or argument.default in argument.choices
+        for node in table.nodes:
+            assert set(node.only_if) <= set(names)
+            assert {source for source, _ in node.parameters.values()} <= {*names, "arm_address"}
+            assert all((bringup.share_folder() / "config" / file).is_file() for file in node.files)
+
+
+def test_a_command_carries_name_namespace_parameters_and_types(checkpoint: dict[str, str]) -> None:
+    nodes = plan("policy", {**checkpoint, "namespace": "/left/", "seed": "7", "log_level": "debug", "speed": "1"})
+    commands = {node.name: " ".join(process_of(node).command) for node in nodes}
+    assert "-m minidiffuser_ros.nodes.simulator --ros-args --log-level debug" in commands["simulator"]
+    assert "-r __node:=simulator -r __ns:=/left" in commands["simulator"]
+    assert "-p seed:=7" in commands["simulator"]
+    assert "-p address:='127.0.0.2'" in commands["arm"]
+    assert "-p dry_run:=false -p speed:=1.0" in commands["arm"]
+
+
+def test_a_package_that_is_not_installed_is_named(checkpoint: dict[str, str]) -> None:
+    front = next(node for node in plan("policy", {**checkpoint, **HARDWARE}) if node.name == "front")
+    with pytest.raises(ConfigurationError, match="realsense2_camera"):
+        process_of(front)
+
+
+class Recorded:
+    """Stands in for a class of launch or launch_ros, which no wheel carries: keeps what it was called with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
+
+
+class FakeConfiguration(Recorded):
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.args[0]]
+
+
+@pytest.fixture
+def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The launch file's globals, run against recorders in place of launch and launch_ros."""
+    contents = {
+        "launch": ["LaunchContext", "LaunchDescription"],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
+        "launch.substitutions": ["EnvironmentVariable", "LaunchConfiguration"],
+        "launch_ros": [],
+        "launch_ros.actions": ["Node"],
+        "launch_ros.parameter_descriptions": ["ParameterValue"],
+    }
+    for name, classes in contents.items():
+        module = types.ModuleType(name)
+        for kind in classes:
+            base = FakeConfiguration if kind == "LaunchConfiguration" else Recorded
+            setattr(module, kind, type(kind, (base,), {}))
+        monkeypatch.setitem(sys.modules, name, module)
+    return runpy.run_path(str(LAUNCH_FILE))
+
+
+def test_the_launch_file_declares_every_argument_with_description_and_choices(launch_file: dict[str, Any]) -> None:
+    actions = launch_file["generate_launch_description"]().args[0]
+    declared = {a.args[0]: a.kwargs for a in actions if type(a).__name__ == "DeclareLaunchArgument"}
+    assert declared == {
+        a.name: {"default_value": a.default, "description": a.description, "choices": list(a.choices) or None}
+        for a in BRINGUPS["policy"].arguments
+    }
+
+
+def test_the_launch_file_starts_the_planned_nodes(launch_file: dict[str, Any], checkpoint: dict[str, str]) -> None:
+    values = {a.name: a.default for a in BRINGUPS["policy"].arguments} | checkpoint | HARDWARE
+    nodes = launch_file["start_nodes"](values)
+    for node, planned in zip(nodes, plan("policy", values), strict=True):
+        assert (node.kwargs["package"], node.kwargs["executable"]) == (planned.package, planned.executable)
+        assert node.kwargs["name"] == planned.name
+        *files, typed = node.kwargs["parameters"]
+        assert tuple(files) == planned.files
+        assert {k: (v.args[0], v.kwargs["value_type"]) for k, v in typed.items()} == {
+            k: (v, type(v)) for k, v in planned.parameters.items()
+        }
+        assert type(node.kwargs["on_exit"]).__name__ == "Shutdown"
+
+
+def test_the_launch_file_needs_only_launch_and_this_package_and_is_short() -> None:
+    tree = ast.parse(LAUNCH_FILE.read_text())
+    modules = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    assert modules == {"launch", "launch_ros", "minidiffuser_ros"}
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert all(f.end_lineno is not None and f.end_lineno - f.lineno < 60 for f in functions)
