@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,8 +31,6 @@ HOLDS_THAT_END_A_RUN = 2
 # A refused goal, or a motion that missed, may be answered by another sample once before the run ends.
 ATTEMPTS_PER_KEYPOSE = 2
 
-Result = TypeVar("Result")
-
 
 class Ending(Enum):
     """Why a run ended."""
@@ -48,6 +46,15 @@ class Ending(Enum):
     NOT_APPROVED = "not approved"
     DRY_RUN = "dry run"
     FAILED = "failed"
+
+
+# What an error means for the run, wherever it came up.
+ENDINGS: tuple[tuple[type[MinidiffuserError], Ending], ...] = (
+    (ConnectionLostError, Ending.CONNECTION_LOST),
+    (ObservationError, Ending.NO_OBSERVATION),
+    (MotionError, Ending.MOTION_FAILED),
+    (GoalRejectedError, Ending.GOAL_REFUSED),
+)
 
 
 class Stage(Enum):
@@ -95,6 +102,8 @@ class Surroundings:
     (observation, lift_ms). decide(observation, instruction, seed). approve(decision) -> whether the goal may be
     sent, waiting for a person where one is asked. execute(keypose) returns after the verified arrival.
     success_reported() -> None where nothing judges the task. They raise the errors of `contract.errors`.
+    For those who watch: on_stage when one begins, on_decision before the checks, on_goal after them and before
+    anything moves, on_record when a decision has had its effect.
     """
 
     settled_at_ns: Callable[[], int]
@@ -107,6 +116,8 @@ class Surroundings:
     dry_run: Callable[[], bool] = lambda: False
     on_stage: Callable[[Stage, int], None] = lambda stage, index: None
     on_decision: Callable[[DecisionRecord, Decision, Observation], None] = lambda record, decision, observation: None
+    on_goal: Callable[[DecisionRecord], None] = lambda record: None
+    on_record: Callable[[DecisionRecord], None] = lambda record: None
     now_ns: Callable[[], int] = time.time_ns
 
 
@@ -137,13 +148,14 @@ class DecisionLoop:
             raise _Ended(Ending.KEYPOSES_SPENT, f"the task is not done after {max_keyposes} keyposes")
         except _Ended as end:
             ending, message, success = end.ending, end.message, end.success
-        except ConnectionLostError as error:
-            ending, message, success = Ending.CONNECTION_LOST, str(error), False
-        except ObservationError as error:
-            ending, message, success = Ending.NO_OBSERVATION, str(error), False
         except MinidiffuserError as error:
-            ending, message, success = Ending.FAILED, str(error), False
+            ending, message, success = self._ending_of(error), str(error), False
         return RunResult(success, ending, message, tuple(self._records))
+
+    def _ending_of(self, error: MinidiffuserError) -> Ending:
+        if self.surroundings.cancelled():
+            return Ending.CANCELLED
+        return next((ending for kind, ending in ENDINGS if isinstance(error, kind)), Ending.FAILED)
 
     def _advance(self, instruction: str, seed: int, index: int) -> bool:
         """One keypose, decided and reached; returns whether the policy chose to hold still instead."""
@@ -151,21 +163,25 @@ class DecisionLoop:
         for attempt in range(ATTEMPTS_PER_KEYPOSE):
             settled_at_ns, observation, decision, record = self._decide(instruction, seed, index, attempt)
             if record.holds:
-                self._records.append(record)
+                self._keep(record)
                 return True
             problems = goal_problems(
                 decision.keypose, observation, self.validation, settled_at_ns, self.surroundings.now_ns()
             )
             ending, refusal = Ending.GOAL_REFUSED, "the keypose was refused: " + "; ".join(problems)
             if not problems:
-                self._await_approval(decision, index)
+                self.surroundings.on_goal(record)
+                self._await_approval(decision, record)
+                start = time.perf_counter()
                 try:
-                    self._records.append(self._move(decision.keypose, record))
+                    self._move(decision.keypose, index)
+                    self._keep(replace(record, move_ms=_milliseconds_since(start)))
                     return False
                 except GoalRejectedError as error:
                     ending, refusal = Ending.GOAL_REFUSED, str(error)
                 except MotionError as error:
                     ending, refusal = Ending.MOTION_FAILED, str(error)
+                    self._keep(replace(record, move_ms=_milliseconds_since(start)))
                     # A push can do its work without arriving exactly.
                     self._end_if_done(holds=0)
         raise _Ended(ending, f"{refusal} ({ATTEMPTS_PER_KEYPOSE} samples tried)")
@@ -177,7 +193,9 @@ class DecisionLoop:
         around = self.surroundings
         self._enter(Stage.OBSERVING, index)
         settled_at_ns = around.settled_at_ns()
-        (observation, lift_ms), total_ms = timed(lambda: around.observe(settled_at_ns))
+        start = time.perf_counter()
+        observation, lift_ms = around.observe(settled_at_ns)
+        observe_ms = max(_milliseconds_since(start) - lift_ms, 0.0)
         self._enter(Stage.INFERRING, index)
         sample_seed = int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
         decision = around.decide(observation, instruction, sample_seed)
@@ -188,7 +206,7 @@ class DecisionLoop:
             candidates=len(decision.candidates),
             spread=decision.spread,
             steps=decision.steps,
-            observe_ms=max(total_ms - lift_ms, 0.0),
+            observe_ms=observe_ms,
             lift_ms=lift_ms,
             encode_ms=decision.encode_ms,
             denoise_ms=decision.denoise_ms,
@@ -197,20 +215,24 @@ class DecisionLoop:
         around.on_decision(record, decision, observation)
         return settled_at_ns, observation, decision, record
 
-    def _await_approval(self, decision: Decision, index: int) -> None:
+    def _await_approval(self, decision: Decision, record: DecisionRecord) -> None:
         around = self.surroundings
         if around.dry_run():
+            self._keep(record)
             raise _Ended(Ending.DRY_RUN, "dry run: the keypose was published, nothing moved")
-        self._enter(Stage.WAITING_FOR_APPROVAL, index)
+        self._enter(Stage.WAITING_FOR_APPROVAL, record.index)
         approved = around.approve(decision)
         self._check_cancelled()
         if not approved:
             raise _Ended(Ending.NOT_APPROVED, "the keypose was not approved in time, nothing moved")
 
-    def _move(self, keypose: Keypose, record: DecisionRecord) -> DecisionRecord:
-        self._enter(Stage.MOVING, record.index)
-        _, move_ms = timed(lambda: self.surroundings.execute(keypose))
-        return replace(record, move_ms=move_ms)
+    def _move(self, keypose: Keypose, index: int) -> None:
+        self._enter(Stage.MOVING, index)
+        self.surroundings.execute(keypose)
+
+    def _keep(self, record: DecisionRecord) -> None:
+        self._records.append(record)
+        self.surroundings.on_record(record)
 
     def _end_if_done(self, holds: int) -> None:
         self._check_cancelled()
@@ -234,8 +256,5 @@ class DecisionLoop:
             raise _Ended(Ending.CANCELLED, "cancelled on request")
 
 
-def timed(call: Callable[[], Result]) -> tuple[Result, float]:
-    """The result of a call and how long it took in milliseconds."""
-    start = time.perf_counter()
-    result = call()
-    return result, (time.perf_counter() - start) * 1e3
+def _milliseconds_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3

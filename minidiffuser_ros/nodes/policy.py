@@ -1,0 +1,281 @@
+"""`policy`: performs a sentence, one observation, decision and motion after another."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rclpy.action import ActionServer, CancelResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+from visualization_msgs.msg import MarkerArray
+
+from minidiffuser_ros.action import RunPolicy
+from minidiffuser_ros.bridge.conversions import candidate_markers, keypose_to_message
+from minidiffuser_ros.bridge.lifecycle import ManagedNode
+from minidiffuser_ros.bridge.parameters import NodeParameters
+from minidiffuser_ros.bridge.process import run_node
+from minidiffuser_ros.bridge.qos import RELIABLE
+from minidiffuser_ros.bridge.robot_graph import RobotGraph
+from minidiffuser_ros.bridge.scheduling import share_interpreter
+from minidiffuser_ros.bridge.telemetry import result_message, telemetry_message
+from minidiffuser_ros.bridge.worker import Cancelled, Worker
+from minidiffuser_ros.contract.errors import (
+    BusyError,
+    CheckpointError,
+    InstructionError,
+    MinidiffuserError,
+    SpecMismatchError,
+)
+from minidiffuser_ros.contract.observation import Observation
+from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.msg import PolicyTelemetry
+from minidiffuser_ros.policy.loop import DecisionLoop, DecisionRecord, Ending, RunResult, Stage, Surroundings
+from minidiffuser_ros.policy.settings import PolicySettings
+from minidiffuser_ros.srv import LoadCheckpoint
+
+if TYPE_CHECKING:
+    from minidiffuser_ros.policy.policy import Decision, Policy
+
+LoadPolicy = Callable[[Path, str, int], "Policy"]
+
+
+def load_policy(path: Path, device: str, threads: int) -> Policy:
+    """Load a checkpoint. torch is imported here, in the worker, while the node can already be asked for its state."""
+    import torch
+
+    from minidiffuser_ros.policy.policy import Policy
+
+    torch.set_num_threads(threads)
+    return Policy.load(path, device)
+
+
+class PolicyNode(ManagedNode):
+    """Action `~/run_policy`; services `~/start ~/stop ~/approve ~/set_dry_run ~/load_checkpoint`; one run at a time.
+
+    Publishes `keypose_goal` before a motion, `~/candidates` for each decision and `~/telemetry` after it.
+    """
+
+    def __init__(self, load: LoadPolicy = load_policy, **kwargs: Any) -> None:
+        super().__init__("policy", **kwargs)
+        self._load = load
+        self._settings = NodeParameters(self, PolicySettings())
+        self._worker: Worker | None = None
+        self._policy: Policy | None = None
+        self._graph: RobotGraph | None = None
+        self._awaiting_approval = threading.Event()
+        self._approved = threading.Event()
+        self._goal_topic = self.create_publisher(KeyposeMessage, "keypose_goal", RELIABLE)
+        self._markers = self.create_publisher(MarkerArray, "~/candidates", RELIABLE)
+        self._telemetry = self.create_publisher(PolicyTelemetry, "~/telemetry", RELIABLE)
+        group = ReentrantCallbackGroup()
+        for kind, name, callback in (
+            (Trigger, "~/start", self._on_start),
+            (Trigger, "~/stop", self._on_stop),
+            (Trigger, "~/approve", self._on_approve),
+            (SetBool, "~/set_dry_run", self._on_set_dry_run),
+            (LoadCheckpoint, "~/load_checkpoint", self._on_load_checkpoint),
+        ):
+            self.create_service(kind, name, callback, callback_group=group)
+        self._server = ActionServer(
+            self, RunPolicy, "~/run_policy", self._on_run, callback_group=group, cancel_callback=self._on_cancel
+        )
+
+    # -- lifecycle ------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Load the checkpoint and find the rest of the graph."""
+        settings = self._settings.value
+        if not settings.checkpoint:
+            raise CheckpointError("the parameter 'checkpoint' is empty; name the folder of a trained policy")
+        self._worker = Worker("policy")
+        self._policy = self._worker.start(self._loading(settings.checkpoint)).result()
+        self._graph = RobotGraph(self, settings.graph)
+        self.get_logger().info(f"loaded {settings.checkpoint}")
+
+    def deactivate(self) -> None:
+        """Stop the run; the arm brakes with it."""
+        if self._worker is not None:
+            self._worker.cancel()
+
+    def cleanup(self) -> None:
+        """Free the network."""
+        if self._worker is not None:
+            self._worker.stop()
+        if self._graph is not None:
+            self._graph.close()
+        self._worker = self._policy = self._graph = None
+
+    # -- a run ----------------------------------------------------------------------------------------------------
+
+    def _on_run(self, handle: ServerGoalHandle) -> RunPolicy.Result:
+        request, stage = handle.request, RunPolicy.Feedback()
+
+        def on_stage(entered: Stage, index: int) -> None:
+            stage.stage, stage.index = entered.value, index
+            handle.publish_feedback(stage)
+
+        def on_record(message: PolicyTelemetry) -> None:
+            stage.telemetry = message
+            handle.publish_feedback(stage)
+
+        try:
+            running = self._start(request.instruction, request.max_keyposes, request.seed, on_stage, on_record)
+            result = running.result()
+        except MinidiffuserError as error:
+            result = RunResult(False, Ending.FAILED, str(error))
+        cancelled = handle.is_cancel_requested and result.ending is Ending.CANCELLED
+        (handle.succeed if result.success else handle.canceled if cancelled else handle.abort)()
+        return result_message(result, request.instruction, self._frame)
+
+    def _start(
+        self,
+        instruction: str,
+        max_keyposes: int,
+        seed: int,
+        on_stage: Callable[[Stage, int], None] = lambda stage, index: None,
+        on_record: Callable[[PolicyTelemetry], None] = lambda message: None,
+    ) -> Future[RunResult]:
+        """Begin a run in the worker. Raises BusyError where there is another one or the node is not active."""
+        policy, graph, worker = self._policy, self._graph, self._worker
+        if not self.is_active or policy is None or graph is None or worker is None:
+            raise BusyError("the policy node is not active; activate it first")
+        if not instruction.strip():
+            raise InstructionError("the instruction is empty; say what to do, as in 'push the red button'")
+        count = max_keyposes or self._settings.value.max_keyposes
+
+        def job(cancelled: Cancelled) -> RunResult:
+            around = self._surroundings(policy, graph, cancelled, instruction, on_stage, on_record)
+            result = DecisionLoop(around, self._settings.value.validation).run(instruction, count, seed)
+            self.get_logger().info(f"'{instruction}': {result.message}")
+            return result
+
+        return worker.start(job)
+
+    def _surroundings(
+        self,
+        policy: Policy,
+        graph: RobotGraph,
+        cancelled: Cancelled,
+        instruction: str,
+        on_stage: Callable[[Stage, int], None],
+        on_record: Callable[[PolicyTelemetry], None],
+    ) -> Surroundings:
+        """The loop's seams, tied to the graph."""
+        frame, observed_ns = policy.spec.policy_frame, [0]
+
+        def observe(not_before_ns: int) -> tuple[Observation, float]:
+            observation, lift_ms = graph.observe(not_before_ns, cancelled.is_set)
+            if differences := policy.spec.differences(observation.spec):
+                raise SpecMismatchError("policy and observer do not fit: " + "; ".join(differences))
+            observed_ns[0] = observation.stamp_ns
+            return observation, lift_ms
+
+        def record_done(record: DecisionRecord) -> None:
+            message = telemetry_message(record, instruction, frame)
+            self._telemetry.publish(message)
+            on_record(message)
+
+        def show(record: DecisionRecord, decision: Decision, observation: Observation) -> None:
+            self._markers.publish(
+                candidate_markers(decision.candidate_keyposes, decision.keypose, frame, observation.stamp_ns)
+            )
+
+        return Surroundings(
+            settled_at_ns=lambda: graph.settled_at_ns(cancelled.is_set),
+            observe=observe,
+            decide=policy.decide,
+            approve=lambda decision: self._await_approval(cancelled),
+            execute=lambda keypose: graph.execute(keypose, frame, observed_ns[0], cancelled.is_set),
+            success_reported=graph.success_reported,
+            cancelled=cancelled.is_set,
+            dry_run=lambda: self._settings.value.dry_run,
+            on_stage=on_stage,
+            on_decision=show,
+            on_goal=lambda record: self._goal_topic.publish(keypose_to_message(record.keypose, frame, record.stamp_ns)),
+            on_record=record_done,
+            now_ns=lambda: int(self.get_clock().now().nanoseconds),
+        )
+
+    def _await_approval(self, cancelled: Cancelled) -> bool:
+        settings = self._settings.value
+        if not settings.confirm:
+            return True
+        self._approved.clear()
+        self._awaiting_approval.set()
+        deadline = time.monotonic() + settings.approval_timeout_s
+        while not self._approved.wait(0.05) and not cancelled.is_set() and time.monotonic() < deadline:
+            pass
+        self._awaiting_approval.clear()
+        return self._approved.is_set()
+
+    @property
+    def _frame(self) -> str:
+        return self._policy.spec.policy_frame if self._policy is not None else ""
+
+    # -- services -------------------------------------------------------------------------------------------------
+
+    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        if self._worker is not None:
+            self._worker.cancel(timeout_s=0.0)
+        return CancelResponse.ACCEPT
+
+    def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        settings = self._settings.value
+        try:
+            self._start(settings.instruction, 0, settings.seed)
+        except MinidiffuserError as error:
+            response.message = str(error)
+            return response
+        response.success, response.message = True, f"performing '{settings.instruction}'"
+        return response
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._worker is None or self._worker.cancel()
+        response.message = "nothing runs any more" if response.success else "the run is still stopping"
+        return response
+
+    def _on_approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._awaiting_approval.is_set()
+        self._approved.set()
+        response.message = "approved" if response.success else "no keypose waits for approval"
+        return response
+
+    def _on_set_dry_run(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        (answer,) = self.set_parameters([Parameter("dry_run", value=bool(request.data))])
+        response.success = answer.successful
+        response.message = answer.reason or f"dry_run is {'on' if request.data else 'off'}"
+        return response
+
+    def _on_load_checkpoint(
+        self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response
+    ) -> LoadCheckpoint.Response:
+        try:
+            if self._worker is None:
+                raise BusyError("the policy node is not configured")
+            self._policy = self._worker.start(self._loading(request.path)).result()
+            response.success, response.message = True, f"loaded {request.path}"
+        except MinidiffuserError as error:
+            response.message = str(error)
+        return response
+
+    def _loading(self, checkpoint: str) -> Callable[[Cancelled], Policy]:
+        settings = self._settings.value
+        return lambda cancelled: self._load(Path(checkpoint), settings.device, settings.threads)
+
+
+def main() -> int:
+    """Entry point of the node."""
+    share_interpreter()
+    return run_node(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
