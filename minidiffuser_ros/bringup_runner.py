@@ -148,7 +148,7 @@ def run_processes(specs: Sequence[ProcessSpec], write: Callable[[str], object] |
 def process_of(node: PlannedNode) -> ProcessSpec:
     """The command that starts a planned node. Raises ConfigurationError if its package is not installed."""
     if node.package == PACKAGE:
-        command = [sys.executable, "-m", f"{PACKAGE}.nodes.{node.executable}"]
+        command = [sys.executable, "-m", f"{PACKAGE}.nodes", node.executable]
     else:
         command = [str(_installed_executable(node.package, node.executable))]
     command += ["--ros-args", "--log-level", node.log_level, "-r", f"__node:={node.name}"]

@@ -94,7 +94,7 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
 def test_a_command_carries_name_namespace_parameters_and_types(checkpoint: dict[str, str]) -> None:
     nodes = plan("policy", {**checkpoint, "namespace": "/left/", "seed": "7", "log_level": "debug", "speed": "1"})
     commands = {node.name: " ".join(process_of(node).command) for node in nodes}
-    assert "-m minidiffuser_ros.nodes.simulator --ros-args --log-level debug" in commands["simulator"]
+    assert "-m minidiffuser_ros.nodes simulator --ros-args --log-level debug" in commands["simulator"]
     assert "-r __node:=simulator -r __ns:=/left" in commands["simulator"]
     assert "-p seed:=7" in commands["simulator"]
     assert "-p address:='127.0.0.2'" in commands["arm"]

@@ -56,8 +56,7 @@ def state_of(node: ManagedNode) -> str:
 
 @pytest.fixture
 def client(context: Context) -> Node:
-    node = Node("client", context=context)
-    return node
+    return Node("client", context=context)
 
 
 def test_a_lifecycle_manager_takes_it_through_all_states(context: Context, client: Node) -> None:
