@@ -231,6 +231,7 @@ class KeyposeExecutor:
         width = self.arm.state().width
         # The hand keeps the force and place of its last command: the same one again would only cost time.
         if self._gripped is None or self._gripped[0] != opening or abs(self._gripped[1] - width) > 0.25 * tolerance:
+            self._gripped = None  # for the case that this one is halted
             width = self.arm.drive_gripper(opening, self._halt)
             self._gripped = opening, width
         if width < target - tolerance:

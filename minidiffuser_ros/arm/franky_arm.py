@@ -172,7 +172,9 @@ class FrankyArm:
                 socket.create_connection((self.address, COMMAND_PORT), timeout=patience).close()
                 return
             except OSError as error:
-                if time.monotonic() + 0.25 > deadline or abandon.wait(0.25):
+                if abandon.wait(0.25):
+                    raise ConnectionLostError(f"the wait for the arm at {self.address} was broken off") from error
+                if time.monotonic() > deadline:
                     raise ConnectionLostError(
                         f"nothing answers at {self.address}:{COMMAND_PORT} within {timeout_s:g} s ({error}): "
                         "is the arm switched on, FCI activated and the address right?"

@@ -19,18 +19,24 @@ from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import RELIABLE
 from minidiffuser_ros.contract.errors import ConnectionLostError, MinidiffuserError
 from minidiffuser_ros.simulation.protocol import ServedWorld, WorldCameras
+from minidiffuser_ros.simulation.tasks import TASKS
 from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS
 from minidiffuser_ros.srv import ResetSimulation
 
 
 @dataclass(frozen=True)
 class SimulatorSettings:
-    """Where the arm is served and how often the cameras see."""
+    """Where the arm is served, how often the cameras see, and what lies on the table at first."""
 
     address: str = field(default="127.0.0.2", metadata={"description": "Loopback address of the simulated arm"})
     camera_rate: float = field(
         default=5.0, metadata={"description": "Rate of each camera", "unit": "Hz", "range": (0.1, 60.0)}
     )
+    task: str = field(
+        default="push_button", metadata={"description": "Task laid out at the start", "choices": tuple(TASKS)}
+    )
+    variation: int = field(default=-1, metadata={"description": "Its variation; -1: drawn from the seed"})
+    seed: int = field(default=0, metadata={"description": "Seed of its layout", "range": (0, 2**31 - 1)})
 
 
 @dataclass(frozen=True)
@@ -63,9 +69,11 @@ class SimulatorNode(ManagedNode):
         self.create_service(Trigger, "~/success", self._on_success, callback_group=group)
 
     def configure(self) -> None:
-        """Build the world and serve its arm."""
-        self._world = ServedWorld(self._settings.value.address)
-        self.get_logger().info(f"a simulated FR3 waits at {self._world.address}")
+        """Build the world, serve its arm and lay out the first task."""
+        settings = self._settings.value
+        self._world = ServedWorld(settings.address)
+        instruction = self._world.reset(settings.task, settings.seed, settings.variation)
+        self.get_logger().info(f"a simulated FR3 waits at {settings.address} to '{instruction}'")
 
     def activate(self) -> None:
         """Let the cameras see."""

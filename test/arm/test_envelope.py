@@ -117,4 +117,4 @@ def test_limits_that_contradict_themselves_are_refused() -> None:
 
 def test_what_is_no_pose_is_refused_before_it_is_a_goal() -> None:
     with pytest.raises(ConfigurationError, match="finite"):
-        Keypose(np.array([0.5, np.nan, 0.2]), POINTING_DOWN_WXYZ, 1.0)
+        Keypose(np.array([0.5, np.nan, 0.2]), np.array(POINTING_DOWN_WXYZ), 1.0)

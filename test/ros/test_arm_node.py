@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from spinning import eventually, parameters, ros_context, spinning
 from std_msgs.msg import Bool
@@ -23,7 +26,9 @@ from std_srvs.srv import Trigger
 
 from minidiffuser_ros.action import ExecuteKeypose, Gripper
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES
+from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
 from minidiffuser_ros.bridge.conversions import joint_positions, keypose_to_message, stamp_to_ns
+from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
@@ -90,6 +95,10 @@ class Client(Node):
         client = self.create_client(kind, f"arm/{name}")
         assert client.wait_for_service(10.0)
         return finished(client.call_async(request or kind.Request()))
+
+    def set_dry_run(self, value: bool) -> None:
+        request = SetParameters.Request(parameters=[Parameter("dry_run", value=value).to_parameter_msg()])
+        assert self.call(SetParameters, "set_parameters", request).results[0].successful
 
     def joints(self) -> np.ndarray:
         count = len(self.states)
@@ -183,6 +192,17 @@ def test_a_check_answers_without_moving(client: Client) -> None:
     assert "workspace" in answer.message
 
 
+def test_in_a_dry_run_goals_are_checked_and_nothing_moves(client: Client) -> None:
+    before = client.joints()
+    client.set_dry_run(True)
+    status, result = outcome(client.send(0.5, -0.1, 0.2))
+    assert status == GoalStatus.STATUS_ABORTED
+    assert result.message == "dry run: every check passed, and nothing moves"
+    assert "workspace" in outcome(client.send(2.0, 0.0, 0.2))[1].message
+    client.set_dry_run(False)
+    np.testing.assert_allclose(client.joints(), before, atol=1e-3)
+
+
 def test_cancelling_stops_the_arm_on_its_way(client: Client) -> None:
     client.call(SetSpeed, "set_speed", SetSpeed.Request(speed=0.1))
     handle = client.send(0.6, -0.3, 0.15)
@@ -229,6 +249,11 @@ def test_the_gripper_closes_and_reports_its_width(client: Client) -> None:
         status, result = outcome(finished(client.gripper.send_goal_async(Gripper.Goal(opening=opening))))
         assert status == GoalStatus.STATUS_SUCCEEDED, result.message
         assert low <= result.width <= high
+
+
+def test_the_careful_settings_that_ship_are_settings_of_the_node() -> None:
+    names = parameter_names(ArmSettings()) + parameter_names(MotionSettings())
+    check_parameter_file(Path(__file__).parents[2] / "config" / "arm.yaml", {"arm": names})
 
 
 def test_a_lost_arm_aborts_the_goal_and_can_be_recovered(client: Client, served: Served) -> None:

@@ -78,7 +78,9 @@ class Watcher(Node):
                     return color_from_image(message), depth_from_image(depths[stamp_ns])
             return None
 
-        return eventually(pair)
+        found = eventually(pair)
+        assert found is not None
+        return found
 
     def now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -95,7 +97,7 @@ def watcher() -> Iterator[Watcher]:
 
 
 def test_a_reset_answers_with_the_sentence_and_success_starts_false(watcher: Watcher) -> None:
-    assert "reset the simulation first" in watcher.call(Trigger, "success").message
+    assert "' is not done" in watcher.call(Trigger, "success").message, "a task is laid out from the start"
     answer = watcher.reset(TASK, variation=0)
     assert answer.success, answer.message
     assert answer.instruction == "push the red button"
