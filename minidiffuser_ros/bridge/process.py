@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from minidiffuser_ros.bridge.lifecycle import EXIT_CRASH, EXIT_USER_ERROR, ManagedNode
@@ -21,6 +21,7 @@ from minidiffuser_ros.contract.errors import MinidiffuserError
 THREADS = 4
 # Under the ten seconds after which launch kills a process that was asked to end.
 TEARDOWN_TIMEOUT_S = 9.0
+SPIN_PERIOD_S = 0.2
 # A terminal and a process manager may both pass on one Ctrl-C; only a later one is a second.
 IMPATIENT_AFTER_S = 1.0
 
@@ -42,7 +43,8 @@ def run_node(factory: Callable[[], ManagedNode], argv: Sequence[str] | None = No
         return EXIT_USER_ERROR
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=_spin, args=(executor, node), name="executor", daemon=True)
+    closing = threading.Event()
+    spinner = threading.Thread(target=_spin, args=(executor, node, closing), name="executor", daemon=True)
     spinner.start()
     while not node.ended.is_set():
         if signals.reason:
@@ -53,8 +55,11 @@ def run_node(factory: Callable[[], ManagedNode], argv: Sequence[str] | None = No
     if node.exit_code:
         node.get_logger().error(f"ending: {node.stop_reason}")
     node.teardown(node.stop_reason)
-    executor.shutdown(timeout_sec=2.0)
-    spinner.join(2.0)
+    closing.set()
+    executor.wake()
+    spinner.join()
+    _join_callbacks(executor)
+    executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
     return node.exit_code
@@ -77,14 +82,22 @@ class _StopSignals:
             os._exit(128 + signal.SIGINT)
 
 
-def _spin(executor: MultiThreadedExecutor, node: ManagedNode) -> None:
+def _spin(executor: MultiThreadedExecutor, node: ManagedNode, closing: threading.Event) -> None:
+    # Not `spin`: it ends through the executor's shutdown, which takes things away that the loop still uses.
     try:
-        executor.spin()
-    except ExternalShutdownException:
+        while not closing.is_set() and rclpy.ok():
+            executor.spin_once(timeout_sec=SPIN_PERIOD_S)
         node.end("ROS was shut down", 0)
     except Exception:  # an error in a callback: nobody else would hear of it
         node.get_logger().fatal(f"a callback failed:\n{traceback.format_exc()}")
         node.end("a callback failed", EXIT_CRASH)
+
+
+def _join_callbacks(executor: MultiThreadedExecutor) -> None:
+    """Wait for the callbacks that still run: rclpy does not, and would destroy the node under them."""
+    pool = getattr(executor, "_executor", None)
+    if pool is not None:
+        pool.shutdown(wait=True)
 
 
 def _give_up_later(name: str) -> None:
