@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from minidiffuser_ros.action import RunPolicy
-from minidiffuser_ros.bridge.headers import header
-from minidiffuser_ros.bridge.poses import keypose_to_message
+from minidiffuser_ros.bridge.headers import header, stamp_to_ns
+from minidiffuser_ros.bridge.poses import keypose_from_message, keypose_to_message
 from minidiffuser_ros.msg import PolicyTelemetry
 from minidiffuser_ros.policy.loop import DecisionRecord, RunResult
 
@@ -35,4 +35,21 @@ def result_message(result: RunResult, instruction: str, frame: str) -> RunPolicy
         message=result.message,
         keyposes=[message.keypose for message in telemetry],
         telemetry=telemetry,
+    )
+
+
+def record_from_message(message: PolicyTelemetry) -> DecisionRecord:
+    """Inverse of `telemetry_message`."""
+    return DecisionRecord(
+        index=message.index,
+        keypose=keypose_from_message(message.keypose),
+        stamp_ns=stamp_to_ns(message.header.stamp),
+        candidates=message.candidates,
+        spread=message.candidate_spread,
+        steps=message.denoising_steps,
+        observe_ms=message.observe_ms,
+        lift_ms=message.lift_ms,
+        encode_ms=message.encode_ms,
+        denoise_ms=message.denoise_ms,
+        move_ms=message.move_ms,
     )

@@ -1,0 +1,47 @@
+"""What the subcommands that talk to the graph share: is ROS there, and what to do about Ctrl-C."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+from minidiffuser_ros.contract.errors import ConfigurationError
+
+
+def require_ros() -> None:
+    """Raises ConfigurationError where ROS 2 or this package's messages cannot be imported."""
+    if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("minidiffuser_ros.msg") is None:
+        raise ConfigurationError("ROS 2 or this package's messages are not on the path; run: source env.sh")
+
+
+class StopRequest:
+    """While entered, the first Ctrl-C or SIGTERM asks for a stop; the second Ctrl-C raises KeyboardInterrupt."""
+
+    def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
+        self._asked = threading.Event()
+        self._announce = announce
+        self._previous: dict[int, object] = {}
+
+    def asked(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._asked.is_set()
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._asked.set()
+        self._announce()
