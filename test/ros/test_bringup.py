@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ament_index_python.packages import get_package_prefix
 from rclpy.context import Context
 from rclpy.node import Node
 from spinning import eventually, spinning
 
-from minidiffuser_ros.bridge.lifecycle import ManagedNode
+from minidiffuser_ros.bridge.lifecycle import EXIT_USER_ERROR, ManagedNode
 from minidiffuser_ros.bridge.qos import LATCHED
 from minidiffuser_ros.bringup import BRINGUPS, PACKAGE, NodeEntry
 from minidiffuser_ros.msg import ArmStatus, ObserverStatus
@@ -51,6 +52,19 @@ def test_every_parameter_of_the_table_is_one_the_node_declares(
     node.teardown("the test is over")
     node.destroy_node()
     assert not missing
+
+
+@pytest.mark.parametrize("entry", OWN_NODES, ids=lambda e: e.name)
+def test_every_node_is_installed_as_an_executable(entry: NodeEntry) -> None:
+    path = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / entry.executable
+    assert os.access(path, os.X_OK)
+
+
+def test_an_installed_executable_runs_its_node() -> None:
+    path = Path(get_package_prefix(PACKAGE)) / "lib" / PACKAGE / "observer"
+    result = subprocess.run([path], capture_output=True, text=True, timeout=30)
+    assert result.returncode == EXIT_USER_ERROR
+    assert "calibration" in result.stderr
 
 
 @pytest.fixture
