@@ -1,6 +1,6 @@
 """A contact sheet: what the policy saw and chose, one row per run, drawn into the pictures of one camera.
 
-Candidates are dots, green where the gripper would be open and orange where closed; the chosen keypose is a cross
+Candidates are dots, green where the gripper would be open and orange where closed; the chosen keypose is a ring
 with the line of its approach; the last picture carries a tick or a cross.
 """
 
@@ -20,9 +20,9 @@ from minidiffuser_ros.geometry.transform import apply, invert
 
 Array = NDArray[np.float64]
 
-TILE_WIDTH, MARGIN, TITLE_HEIGHT = 320, 6, 26
+TILE_WIDTH, MARGIN, TITLE_HEIGHT = 400, 6, 26
 APPROACH_LENGTH = 0.08
-DOT_RADIUS, CROSS_RADIUS, MARK_SIZE = 3, 8, 44
+DOT_RADIUS, RING_RADIUS, MARK_SIZE = 3, 10, 44
 FONT = ImageFont.load_default(15)
 BACKGROUND, INK = (250, 250, 248), (30, 30, 30)
 OPEN_COLOR, CLOSED_COLOR, CHOSEN_COLOR = (40, 190, 70), (255, 140, 20), (235, 20, 140)
@@ -85,19 +85,18 @@ def _draw_decision(
         inside = np.isfinite([u, v]).all() and -view.width < u < 2 * view.width and -view.height < v < 2 * view.height
         return (float(u), float(v)) if inside else None
 
-    for candidate, is_open in zip(shot.candidates, shot.open, strict=True):
-        if (center := pixel(candidate)) is not None:
-            color = OPEN_COLOR if is_open else CLOSED_COLOR
-            draw.ellipse(_around(center, DOT_RADIUS), fill=color, outline=INK)
     tip = pixel(shot.chosen.position)
     if tip is not None:
         # The tool's z axis points out of the hand: it comes from the other side.
         start = pixel(shot.chosen.position - APPROACH_LENGTH * matrix_from_quat(shot.chosen.quat_wxyz)[:, 2])
         if start is not None:
             draw.line([start, tip], fill=CHOSEN_COLOR, width=2)
-        left, top, right, bottom = _around(tip, CROSS_RADIUS)
-        draw.line([(left, top), (right, bottom)], fill=CHOSEN_COLOR, width=3)
-        draw.line([(left, bottom), (right, top)], fill=CHOSEN_COLOR, width=3)
+        draw.ellipse(_around(tip, RING_RADIUS), outline=CHOSEN_COLOR, width=3)
+    # On top of the choice: where they all agree, they lie inside its ring.
+    for candidate, is_open in zip(shot.candidates, shot.open, strict=True):
+        if (center := pixel(candidate)) is not None:
+            color = OPEN_COLOR if is_open else CLOSED_COLOR
+            draw.ellipse(_around(center, DOT_RADIUS), fill=color, outline=INK)
     draw.rectangle((0, 0, 18, 20), fill=BACKGROUND)
     draw.text((5, 1), label, INK, FONT)
 

@@ -6,7 +6,6 @@ Callbacks only store messages; everything else happens when an observation is as
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -244,7 +243,3 @@ def main() -> int:
     """Entry point of the node."""
     share_interpreter()
     return run_node(ObserverNode)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

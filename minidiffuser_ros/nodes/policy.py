@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,16 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
-from visualization_msgs.msg import MarkerArray
 
 from minidiffuser_ros.action import RunPolicy
-from minidiffuser_ros.bridge.conversions import candidate_markers, keypose_to_message
+from minidiffuser_ros.bridge.approval import Approval
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
-from minidiffuser_ros.bridge.qos import RELIABLE
 from minidiffuser_ros.bridge.robot_graph import RobotGraph
+from minidiffuser_ros.bridge.run_reporter import RunReporter
 from minidiffuser_ros.bridge.scheduling import share_interpreter
-from minidiffuser_ros.bridge.telemetry import result_message, telemetry_message
+from minidiffuser_ros.bridge.telemetry import result_message
 from minidiffuser_ros.bridge.worker import Cancelled, Worker
 from minidiffuser_ros.contract.errors import (
     BusyError,
@@ -35,14 +33,13 @@ from minidiffuser_ros.contract.errors import (
     SpecMismatchError,
 )
 from minidiffuser_ros.contract.observation import Observation
-from minidiffuser_ros.msg import Keypose as KeyposeMessage
 from minidiffuser_ros.msg import PolicyTelemetry
-from minidiffuser_ros.policy.loop import DecisionLoop, DecisionRecord, Ending, RunResult, Stage, Surroundings
+from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
 from minidiffuser_ros.policy.settings import PolicySettings
 from minidiffuser_ros.srv import LoadCheckpoint
 
 if TYPE_CHECKING:
-    from minidiffuser_ros.policy.policy import Decision, Policy
+    from minidiffuser_ros.policy.policy import Policy
 
 LoadPolicy = Callable[[Path, str, int], "Policy"]
 
@@ -55,6 +52,15 @@ def load_policy(path: Path, device: str, threads: int) -> Policy:
 
     torch.set_num_threads(threads)
     return Policy.load(path, device)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a run, and may end it."""
+
+    on_stage: Callable[[Stage, int], None] = lambda stage, index: None
+    on_telemetry: Callable[[PolicyTelemetry], None] = lambda message: None
+    cancelled: Callable[[], bool] = lambda: False
 
 
 class PolicyNode(ManagedNode):
@@ -70,11 +76,8 @@ class PolicyNode(ManagedNode):
         self._worker: Worker | None = None
         self._policy: Policy | None = None
         self._graph: RobotGraph | None = None
-        self._awaiting_approval = threading.Event()
-        self._approved = threading.Event()
-        self._goal_topic = self.create_publisher(KeyposeMessage, "keypose_goal", RELIABLE)
-        self._markers = self.create_publisher(MarkerArray, "~/candidates", RELIABLE)
-        self._telemetry = self.create_publisher(PolicyTelemetry, "~/telemetry", RELIABLE)
+        self._approval = Approval()
+        self._reporter = RunReporter(self)
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
             (Trigger, "~/start", self._on_start),
@@ -85,7 +88,7 @@ class PolicyNode(ManagedNode):
         ):
             self.create_service(kind, name, callback, callback_group=group)
         self._server = ActionServer(
-            self, RunPolicy, "~/run_policy", self._on_run, callback_group=group, cancel_callback=self._on_cancel
+            self, RunPolicy, "~/run_policy", self._on_run, callback_group=group, cancel_callback=_accept
         )
 
     # -- lifecycle ------------------------------------------------------------------------------------------------
@@ -116,33 +119,26 @@ class PolicyNode(ManagedNode):
     # -- a run ----------------------------------------------------------------------------------------------------
 
     def _on_run(self, handle: ServerGoalHandle) -> RunPolicy.Result:
-        request, stage = handle.request, RunPolicy.Feedback()
+        request, feedback = handle.request, RunPolicy.Feedback()
 
-        def on_stage(entered: Stage, index: int) -> None:
-            stage.stage, stage.index = entered.value, index
-            handle.publish_feedback(stage)
+        def on_stage(stage: Stage, index: int) -> None:
+            feedback.stage, feedback.index = stage.value, index
+            handle.publish_feedback(feedback)
 
-        def on_record(message: PolicyTelemetry) -> None:
-            stage.telemetry = message
-            handle.publish_feedback(stage)
+        def on_telemetry(message: PolicyTelemetry) -> None:
+            feedback.telemetry = message
+            handle.publish_feedback(feedback)
 
+        watch = Watch(on_stage, on_telemetry, lambda: bool(handle.is_cancel_requested))
         try:
-            running = self._start(request.instruction, request.max_keyposes, request.seed, on_stage, on_record)
-            result = running.result()
+            result = self._start(request.instruction, request.max_keyposes, request.seed, watch).result()
         except MinidiffuserError as error:
             result = RunResult(False, Ending.FAILED, str(error))
         cancelled = handle.is_cancel_requested and result.ending is Ending.CANCELLED
         (handle.succeed if result.success else handle.canceled if cancelled else handle.abort)()
         return result_message(result, request.instruction, self._frame)
 
-    def _start(
-        self,
-        instruction: str,
-        max_keyposes: int,
-        seed: int,
-        on_stage: Callable[[Stage, int], None] = lambda stage, index: None,
-        on_record: Callable[[PolicyTelemetry], None] = lambda message: None,
-    ) -> Future[RunResult]:
+    def _start(self, instruction: str, max_keyposes: int, seed: int, watch: Watch) -> Future[RunResult]:
         """Begin a run in the worker. Raises BusyError where there is another one or the node is not active."""
         policy, graph, worker = self._policy, self._graph, self._worker
         if not self.is_active or policy is None or graph is None or worker is None:
@@ -151,70 +147,53 @@ class PolicyNode(ManagedNode):
             raise InstructionError("the instruction is empty; say what to do, as in 'push the red button'")
         count = max_keyposes or self._settings.value.max_keyposes
 
-        def job(cancelled: Cancelled) -> RunResult:
-            around = self._surroundings(policy, graph, cancelled, instruction, on_stage, on_record)
-            result = DecisionLoop(around, self._settings.value.validation).run(instruction, count, seed)
+        def job(stopped: Cancelled) -> RunResult:
+            around = self._surroundings(policy, graph, instruction, watch, stopped)
+            try:
+                result = DecisionLoop(around, self._settings.value.validation).run(instruction, count, seed)
+            except Exception as error:  # a defect: the run is over, the node can still be asked and stopped
+                self.get_logger().error(f"the run failed:\n{traceback.format_exc()}")
+                result = RunResult(False, Ending.FAILED, f"{type(error).__name__}: {error}")
             self.get_logger().info(f"'{instruction}': {result.message}")
             return result
 
         return worker.start(job)
 
     def _surroundings(
-        self,
-        policy: Policy,
-        graph: RobotGraph,
-        cancelled: Cancelled,
-        instruction: str,
-        on_stage: Callable[[Stage, int], None],
-        on_record: Callable[[PolicyTelemetry], None],
+        self, policy: Policy, graph: RobotGraph, instruction: str, watch: Watch, stopped: Cancelled
     ) -> Surroundings:
         """The loop's seams, tied to the graph."""
         frame, observed_ns = policy.spec.policy_frame, [0]
 
+        def cancelled() -> bool:
+            return stopped.is_set() or watch.cancelled()
+
         def observe(not_before_ns: int) -> tuple[Observation, float]:
-            observation, lift_ms = graph.observe(not_before_ns, cancelled.is_set)
+            observation, lift_ms = graph.observe(not_before_ns, cancelled)
             if differences := policy.spec.differences(observation.spec):
                 raise SpecMismatchError("policy and observer do not fit: " + "; ".join(differences))
             observed_ns[0] = observation.stamp_ns
             return observation, lift_ms
 
-        def record_done(record: DecisionRecord) -> None:
-            message = telemetry_message(record, instruction, frame)
-            self._telemetry.publish(message)
-            on_record(message)
-
-        def show(record: DecisionRecord, decision: Decision, observation: Observation) -> None:
-            self._markers.publish(
-                candidate_markers(decision.candidate_keyposes, decision.keypose, frame, observation.stamp_ns)
-            )
-
         return Surroundings(
-            settled_at_ns=lambda: graph.settled_at_ns(cancelled.is_set),
+            settled_at_ns=lambda: graph.settled_at_ns(cancelled),
             observe=observe,
             decide=policy.decide,
-            approve=lambda decision: self._await_approval(cancelled),
-            execute=lambda keypose: graph.execute(keypose, frame, observed_ns[0], cancelled.is_set),
+            approve=lambda decision: self._approved(cancelled),
+            execute=lambda keypose: graph.execute(keypose, frame, observed_ns[0], cancelled),
             success_reported=graph.success_reported,
-            cancelled=cancelled.is_set,
+            cancelled=cancelled,
             dry_run=lambda: self._settings.value.dry_run,
-            on_stage=on_stage,
-            on_decision=show,
-            on_goal=lambda record: self._goal_topic.publish(keypose_to_message(record.keypose, frame, record.stamp_ns)),
-            on_record=record_done,
+            on_stage=watch.on_stage,
+            on_decision=self._reporter.show_candidates,
+            on_goal=lambda record: self._reporter.show_goal(record, frame),
+            on_record=lambda record: watch.on_telemetry(self._reporter.tell(record, instruction, frame)),
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
         )
 
-    def _await_approval(self, cancelled: Cancelled) -> bool:
+    def _approved(self, cancelled: Callable[[], bool]) -> bool:
         settings = self._settings.value
-        if not settings.confirm:
-            return True
-        self._approved.clear()
-        self._awaiting_approval.set()
-        deadline = time.monotonic() + settings.approval_timeout_s
-        while not self._approved.wait(0.05) and not cancelled.is_set() and time.monotonic() < deadline:
-            pass
-        self._awaiting_approval.clear()
-        return self._approved.is_set()
+        return not settings.confirm or self._approval.wait(settings.approval_timeout_s, cancelled)
 
     @property
     def _frame(self) -> str:
@@ -222,15 +201,10 @@ class PolicyNode(ManagedNode):
 
     # -- services -------------------------------------------------------------------------------------------------
 
-    def _on_cancel(self, handle: ServerGoalHandle) -> CancelResponse:
-        if self._worker is not None:
-            self._worker.cancel(timeout_s=0.0)
-        return CancelResponse.ACCEPT
-
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         settings = self._settings.value
         try:
-            self._start(settings.instruction, 0, settings.seed)
+            self._start(settings.instruction, 0, settings.seed, Watch())
         except MinidiffuserError as error:
             response.message = str(error)
             return response
@@ -243,8 +217,7 @@ class PolicyNode(ManagedNode):
         return response
 
     def _on_approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._awaiting_approval.is_set()
-        self._approved.set()
+        response.success = self._approval.give()
         response.message = "approved" if response.success else "no keypose waits for approval"
         return response
 
@@ -271,11 +244,11 @@ class PolicyNode(ManagedNode):
         return lambda cancelled: self._load(Path(checkpoint), settings.device, settings.threads)
 
 
+def _accept(handle: ServerGoalHandle) -> CancelResponse:
+    return CancelResponse.ACCEPT
+
+
 def main() -> int:
     """Entry point of the node."""
     share_interpreter()
     return run_node(PolicyNode)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

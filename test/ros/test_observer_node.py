@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from minidiffuser_ros.msg import ObserverStatus
-from minidiffuser_ros.srv import Capture
 from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
@@ -26,12 +24,15 @@ from minidiffuser_ros.bridge.conversions import (
     stamp_from_ns,
     stamp_to_ns,
 )
+from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.geometry.transform import transform_from
-from minidiffuser_ros.nodes.observer import FINGER_NAMES, ObserverNode
+from minidiffuser_ros.msg import ObserverStatus
+from minidiffuser_ros.nodes.observer import FINGER_NAMES, ObserverNode, ObserverSettings
 from minidiffuser_ros.perception.calibration import load_calibration
+from minidiffuser_ros.srv import Capture
 
 pytestmark = pytest.mark.ros
 
@@ -220,3 +221,8 @@ def test_without_a_calibration_the_node_ends_with_a_sentence(calibration: str) -
             eventually(observer.ended.is_set)
             assert observer.exit_code == 2
             assert "calibration" in observer.stop_reason
+
+
+def test_the_shipped_parameter_file_sets_only_what_the_node_knows() -> None:
+    path = Path(__file__).parents[2] / "config" / "observer.yaml"
+    check_parameter_file(path, {"observer": parameter_names(ObserverSettings())})

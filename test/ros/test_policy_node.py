@@ -25,6 +25,7 @@ from visualization_msgs.msg import MarkerArray
 
 from minidiffuser_ros.action import ExecuteKeypose, RunPolicy
 from minidiffuser_ros.bridge.conversions import fill_capture, keypose_from_message, stamp_from_ns, stamp_to_ns
+from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.keypose import Keypose
@@ -33,10 +34,12 @@ from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.msg import ArmStatus, PolicyTelemetry
 from minidiffuser_ros.msg import Keypose as KeyposeMessage
 from minidiffuser_ros.nodes.policy import PolicyNode
+from minidiffuser_ros.policy.settings import PolicySettings
 from minidiffuser_ros.srv import Capture, LoadCheckpoint
 
 pytestmark = pytest.mark.ros
 
+CONFIG = Path(__file__).parents[2] / "config"
 DOWN = np.array(POINTING_DOWN_WXYZ)
 START, TARGET = np.array([0.4, 0.0, 0.3]), np.array([0.5, 0.1, 0.1])
 
@@ -235,6 +238,18 @@ def test_cancelling_stops_the_arm_and_ends_the_run(rig: Rig) -> None:
     np.testing.assert_array_equal(rig.around.tool, START)
 
 
+def test_a_defect_in_the_policy_ends_the_run_and_not_the_node(rig: Rig) -> None:
+    def broken(self: WalkingPolicy, observation: Observation, instruction: str, seed: int) -> Choice:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WalkingPolicy, "decide", broken)
+        status, result = rig.perform()
+    assert status == GoalStatus.STATUS_ABORTED
+    assert "shapes do not match" in result.message
+    assert rig.perform()[1].success
+
+
 def test_the_service_twins_start_and_stop_a_run(rig: Rig) -> None:
     eventually(lambda: rig.node.is_active)
     rig.around.move_s = 20.0
@@ -336,3 +351,7 @@ def test_without_a_checkpoint_the_node_ends_with_a_sentence(checkpoint: str) -> 
             assert node.exit_code == 2
             assert "checkpoint" in node.stop_reason
             assert checkpoint in node.stop_reason
+
+
+def test_the_shipped_parameter_file_sets_only_what_the_node_knows() -> None:
+    check_parameter_file(CONFIG / "policy.yaml", {"policy": parameter_names(PolicySettings())})
