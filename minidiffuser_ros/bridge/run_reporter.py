@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rclpy.node import Node
@@ -13,10 +15,19 @@ from minidiffuser_ros.bridge.telemetry import telemetry_message
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.msg import Keypose as KeyposeMessage
 from minidiffuser_ros.msg import PolicyTelemetry
-from minidiffuser_ros.policy.loop import DecisionRecord
+from minidiffuser_ros.policy.loop import DecisionRecord, Stage
 
 if TYPE_CHECKING:
     from minidiffuser_ros.policy.policy import Decision
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who follows a run, and may end it."""
+
+    on_stage: Callable[[Stage, int], None] = lambda stage, index: None
+    on_telemetry: Callable[[PolicyTelemetry], None] = lambda message: None
+    cancelled: Callable[[], bool] = lambda: False
 
 
 class RunReporter:

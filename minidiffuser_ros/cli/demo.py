@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from minidiffuser_ros.bringup import plan, share_folder
 from minidiffuser_ros.bringup_runner import ProcessGroup, ProcessSpec, process_of
-from minidiffuser_ros.cli.graph import StopRequest, require_ros
+from minidiffuser_ros.cli.graph import StopRequest, free_domain, require_ros
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MinidiffuserError
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ PICTURE_TIMEOUT_S = 10.0
 # Objects fall a few millimetres when they are laid out.
 SETTLE_S = 0.4
 LOG_LINES_SHOWN = 15
-FIRST_DOMAIN, NUM_DOMAINS = 1, 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +102,7 @@ class Demo:
         from minidiffuser_ros.bridge.graph_client import GraphClient
 
         # Side by side with other graphs and other demos: an address and a domain of its own.
-        domain = FIRST_DOMAIN + os.getpid() % NUM_DOMAINS
+        domain = free_domain()
         specs = self._processes(domain)
         self.out.mkdir(parents=True, exist_ok=True)
         print(f"starting {', '.join(spec.name for spec in specs)}", flush=True)
@@ -156,7 +155,7 @@ class Demo:
         values = {
             "checkpoint": self.checkpoint,
             "speed": str(self.speed),
-            "sim_address": f"127.0.{FIRST_DOMAIN + os.getpid() % 250}.2",
+            "sim_address": f"127.0.{1 + os.getpid() % 250}.2",
         }
         specs = [process_of(node) for node in plan("policy", values)]
         environment = {"ROS_DOMAIN_ID": str(domain)}

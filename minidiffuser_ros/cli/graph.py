@@ -1,20 +1,42 @@
-"""What the subcommands that talk to the graph share: is ROS there, and what to do about Ctrl-C."""
+"""What the subcommands that talk to the graph share: is ROS there, which domain is free, what to do about Ctrl-C."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 
+# Above, the ports of a domain run into those that Linux gives to clients.
+NUM_DOMAINS = 100
+
 
 def require_ros() -> None:
     """Raises ConfigurationError where ROS 2 or this package's messages cannot be imported."""
     if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("minidiffuser_ros.msg") is None:
         raise ConfigurationError("ROS 2 or this package's messages are not on the path; run: source env.sh")
+
+
+def free_domain() -> int:
+    """A ROS domain in which nothing runs on this machine.
+
+    DDS gives each domain 250 UDP ports from 7400 on; the first participant of a domain holds the tenth of them.
+    Raises ConfigurationError where all domains are taken.
+    """
+    for offset in range(NUM_DOMAINS):
+        domain = 1 + (os.getpid() + offset) % NUM_DOMAINS
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("", 7400 + 250 * domain + 10))
+            except OSError:
+                continue
+            return domain
+    raise ConfigurationError(f"the ROS domains 1 to {NUM_DOMAINS} are all in use on this machine; end a graph first")
 
 
 class StopRequest:

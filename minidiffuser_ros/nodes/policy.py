@@ -5,7 +5,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.robot_graph import RobotGraph
-from minidiffuser_ros.bridge.run_reporter import RunReporter
+from minidiffuser_ros.bridge.run_reporter import RunReporter, Watch
 from minidiffuser_ros.bridge.scheduling import share_interpreter
 from minidiffuser_ros.bridge.telemetry import result_message
 from minidiffuser_ros.bridge.worker import Cancelled, Worker
@@ -52,15 +51,6 @@ def load_policy(path: Path, device: str, threads: int) -> Policy:
 
     torch.set_num_threads(threads)
     return Policy.load(path, device)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who follows a run, and may end it."""
-
-    on_stage: Callable[[Stage, int], None] = lambda stage, index: None
-    on_telemetry: Callable[[PolicyTelemetry], None] = lambda message: None
-    cancelled: Callable[[], bool] = lambda: False
 
 
 class PolicyNode(ManagedNode):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minidiffuser_ros.bringup_runner import ProcessSpec
 from minidiffuser_ros.contract.errors import InstructionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
@@ -105,6 +106,14 @@ def locate(observation: Observation, color: str) -> tuple[float, float, float]:
 def down(position: Any, opening: float, yaw: float) -> Keypose:
     """The hand pointing down, turned by `yaw` rad."""
     return Keypose(np.asarray(position, float), quat_multiply(quat_from_yaw(yaw), POINTING_DOWN_WXYZ), opening)
+
+
+def with_scripted_policy(spec: ProcessSpec) -> ProcessSpec:
+    """The policy's process with this policy in it; any other as it is."""
+    if spec.name != "policy":
+        return spec
+    arguments = spec.command[spec.command.index("--ros-args") :]
+    return replace(spec, command=(sys.executable, str(Path(__file__)), *arguments))
 
 
 def load(path: Path, device: str, threads: int) -> Any:

@@ -1,0 +1,122 @@
+"""`minidiffuser demo` as a user runs it, with a scripted policy that needs no training, and with the shipped one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scripted_policy import with_scripted_policy
+from spinning import eventually
+
+import minidiffuser_ros.cli.demo
+from minidiffuser_ros.bringup_runner import ProcessSpec
+from minidiffuser_ros.cli.demo import NODES, Demo
+from minidiffuser_ros.cli.main import main
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+TRAINED = ROOT / "models" / "tabletop_small"
+# Marks every process that a test starts, however deep.
+MARK = ("MINIDIFFUSER_TEST", str(uuid.uuid4()))
+
+
+class ScriptedDemo(Demo):
+    """The demo as shipped, but for the policy."""
+
+    def _processes(self, domain: int) -> list[ProcessSpec]:
+        return [with_scripted_policy(spec) for spec in super()._processes(domain)]
+
+
+def start_demo(out: Path, *arguments: str, scripted: bool = True) -> subprocess.Popen[str]:
+    """Start `minidiffuser demo`, marked."""
+    program = [str(Path(__file__))] if scripted else ["-m", "minidiffuser_ros.cli.main"]
+    # The scripted policy loads nothing; the bring-up wants an existing folder.
+    checkpoint = ["--checkpoint", str(ROOT / "config")] if scripted else []
+    return subprocess.Popen(
+        [sys.executable, *program, "demo", "--out", str(out), *checkpoint, *arguments],
+        env={**os.environ, MARK[0]: MARK[1]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def marked_processes() -> list[str]:
+    """Command lines of all processes that carry MARK in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if "=".join(MARK).encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
+
+
+def test_the_demo_plays_all_tasks_and_leaves_results_and_no_process(tmp_path: Path) -> None:
+    process = start_demo(tmp_path, "--episodes", "2", "--require", "1.0")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "2 of 2 succeeded" in output
+    assert marked_processes() == []
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [episode["task"] for episode in summary["episodes"]] == ["push_button", "stack_blocks"]
+    assert all(episode["latency_ms"]["move"] > 100 for episode in summary["episodes"])
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.width > 6 * 400
+    assert "[arm]" in (tmp_path / "graph.log").read_text()
+
+
+def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
+    process = start_demo(tmp_path)
+    log = tmp_path / "graph.log"
+    eventually(lambda: log.is_file() and "loaded" in log.read_text(), 40.0)
+    assert len(marked_processes()) == 1 + len(NODES)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert marked_processes() == []
+
+
+def test_a_checkpoint_that_is_none_ends_the_demo_with_the_nodes_own_words(tmp_path: Path) -> None:
+    pytest.importorskip("minidiffuser_ros.policy.policy")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    process = start_demo(tmp_path / "out", "--checkpoint", str(empty), scripted=False)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 1, output
+    assert str(empty) in output
+    assert marked_processes() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--checkpoint", "/nowhere"), ("--episodes", "0"), ("--require", "1.5"), ("--seed", "-1")]
+)
+def test_bad_input_starts_nothing_and_exits_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert main(["demo", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not TRAINED.is_dir(), reason="no trained policy in models/tabletop_small")
+def test_the_shipped_policy_performs_a_sentence_of_each_task(tmp_path: Path) -> None:
+    process = start_demo(tmp_path, "--episodes", "4", "--require", "0.5", scripted=False)
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    episodes = json.loads((tmp_path / "summary.json").read_text())["episodes"]
+    # One of the two of a task may fail: the policy is measured elsewhere, here the graph is.
+    assert {episode["task"] for episode in episodes if episode["success"]} == {"push_button", "stack_blocks"}
+    assert all(episode["latency_ms"]["denoise"] > 0.0 for episode in episodes)
+
+
+if __name__ == "__main__":
+    minidiffuser_ros.cli.demo.Demo = ScriptedDemo  # type: ignore[misc]
+    sys.exit(main())
