@@ -1,0 +1,1 @@
+"""How well a policy does: runs on the graph and in simulation, statistics, reports and pictures."""

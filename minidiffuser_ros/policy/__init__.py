@@ -1,0 +1,1 @@
+"""From an observation and a sentence to a keypose: checkpoints, inference, checks, and the loop that uses them."""
