@@ -46,8 +46,7 @@ class PolicySettings:
     max_keyposes: int = field(default=12, metadata=about("keyposes a run may take unless it asks", range=(1, 200)))
     dry_run: bool = field(default=False, metadata=about("decide, check and publish, but never move"))
     confirm: bool = field(default=False, metadata=about("wait for ~/approve before each motion"))
-    approval_timeout_s: float = field(
-        default=120.0, metadata=about("wait for ~/approve", unit="s", range=(1.0, 3600.0))
-    )
+    # Well below the age of an observation (60 s) beyond which the arm refuses its goal.
+    approval_timeout_s: float = field(default=45.0, metadata=about("wait for ~/approve", unit="s", range=(1.0, 3600.0)))
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     graph: GraphSettings = field(default_factory=GraphSettings)
