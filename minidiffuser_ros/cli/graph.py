@@ -14,6 +14,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 
 # Above, the ports of a domain run into those that Linux gives to clients.
 NUM_DOMAINS = 100
+PARTICIPANTS_PROBED = 16
 
 
 def require_ros() -> None:
@@ -23,20 +24,22 @@ def require_ros() -> None:
 
 
 def free_domain() -> int:
-    """A ROS domain in which nothing runs on this machine.
-
-    DDS gives each domain 250 UDP ports from 7400 on; the first participant of a domain holds the tenth of them.
-    Raises ConfigurationError where all domains are taken.
-    """
+    """A ROS domain in which nothing runs on this machine. Raises ConfigurationError where all are taken."""
     for offset in range(NUM_DOMAINS):
         domain = 1 + (os.getpid() + offset) % NUM_DOMAINS
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain + 10))
-            except OSError:
-                continue
+        # DDS: participant n of a domain listens on UDP port 7400 + 250 domain + 10 + 2 n.
+        if all(_is_free(7400 + 250 * domain + 10 + 2 * n) for n in range(PARTICIPANTS_PROBED)):
             return domain
     raise ConfigurationError(f"the ROS domains 1 to {NUM_DOMAINS} are all in use on this machine; end a graph first")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 class StopRequest:
