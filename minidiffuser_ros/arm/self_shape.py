@@ -30,7 +30,7 @@ LINK_CAPSULES: tuple[tuple[str, tuple[float, float, float], tuple[float, float, 
     ("fr3_link6", (0.0, 0.0, 0.0), (0.088, 0.0, 0.0), 0.095),
     ("fr3_link7", (0.0, 0.0, 0.0), (0.0, 0.0, 0.10), 0.075),
 )
-HAND_CENTER, HAND_HALF_SIZE = (0.0, 0.0, 0.025), (0.043, 0.115, 0.050)
+HAND_CENTER, HAND_HALF_SIZE = (0.0, 0.0, 0.010), (0.050, 0.120, 0.070)
 FINGER_START, FINGER_END = 0.055, 0.122  # m along the hand's z
 FINGER_HALF_WIDTH, FINGER_THICKNESS = 0.016, 0.026  # m along the hand's x and y
 

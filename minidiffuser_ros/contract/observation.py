@@ -33,7 +33,9 @@ class ObservationSpec:
     def __post_init__(self) -> None:
         low, high = np.array(self.workspace_min), np.array(self.workspace_max)
         if low.shape != (3,) or high.shape != (3,) or not (low < high).all():
-            raise ConfigurationError(f"workspace_min {self.workspace_min} must lie below workspace_max {self.workspace_max}")
+            raise ConfigurationError(
+                f"workspace_min {self.workspace_min} must lie below workspace_max {self.workspace_max}"
+            )
         if not 0.001 <= self.voxel_size <= 0.1:
             raise ConfigurationError(f"voxel_size must lie between 0.001 and 0.1 m, got {self.voxel_size}")
         if self.max_points < 16:
@@ -52,7 +54,8 @@ class ObservationSpec:
         unknown = sorted(set(values) - known)
         if unknown:
             raise ConfigurationError(f"unknown observation settings {unknown}; known are {sorted(known)}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        settings: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**settings)
 
     def differences(self, other: ObservationSpec) -> list[str]:
         """One line per field that differs, empty where the specs are the same."""

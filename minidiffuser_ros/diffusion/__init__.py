@@ -1,0 +1,1 @@
+"""Noise schedules and samplers for any denoiser callable; names follow `diffusers`."""

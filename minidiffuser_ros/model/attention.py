@@ -1,0 +1,50 @@
+"""Two-level attention: samples see themselves and the shared condition, nothing else (Mini-Diffuser v2, eq. 11-12).
+
+Legend: B conditions, M samples per condition, L tokens a sample, V condition tokens, H heads, D head width.
+The factored form below never builds the (M L + V)^2 mask; `reference_attention` does and is the oracle in tests.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def two_level_attention(
+    query: Tensor, key_own: Tensor, value_own: Tensor, key_shared: Tensor, value_shared: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sample rows of the masked attention, exactly, and their weights on the shared tokens.
+
+    query, key_own, value_own: [B, M, L, H, D]; key_shared, value_shared: [B, V, H, D]; mask: [B, V], True = use.
+    Returns (out [B, M, L, H, D], weights [B, H, M, L, V]).
+    """
+    scale = query.shape[-1] ** -0.5
+    own = torch.einsum("bmlhd,bmkhd->bhmlk", query, key_own)
+    shared = torch.einsum("bmlhd,bvhd->bhmlv", query, key_shared)
+    shared = shared.masked_fill(~mask[:, None, None, None, :], float("-inf"))
+    weights = torch.softmax(scale * torch.cat([own, shared], dim=-1).float(), dim=-1).to(query.dtype)
+    on_own, on_shared = weights.split([own.shape[-1], shared.shape[-1]], dim=-1)
+    out = torch.einsum("bhmlk,bmkhd->bmlhd", on_own, value_own)
+    return out + torch.einsum("bhmlv,bvhd->bmlhd", on_shared, value_shared), on_shared
+
+
+def reference_mask(num_samples: int, length: int, num_shared: int) -> Tensor:
+    """The mask of eq. 12 [M L + V, M L + V], True = may attend: samples first, then shared tokens."""
+    block = torch.block_diag(*[torch.ones(length, length)] * num_samples).bool()
+    top = torch.cat([block, torch.ones(num_samples * length, num_shared, dtype=torch.bool)], dim=1)
+    bottom = torch.cat(
+        [
+            torch.zeros(num_shared, num_samples * length, dtype=torch.bool),
+            torch.ones(num_shared, num_shared, dtype=torch.bool),
+        ],
+        dim=1,
+    )
+    return torch.cat([top, bottom])
+
+
+def reference_attention(query: Tensor, key: Tensor, value: Tensor, num_samples: int, length: int) -> Tensor:
+    """Literal masked attention over the concatenated sequence [B, M L + V, H, D]: slow, for tests."""
+    allowed = reference_mask(num_samples, length, query.shape[1] - num_samples * length)
+    logits = torch.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
+    weights = torch.softmax(logits.masked_fill(~allowed, float("-inf")), dim=-1)
+    return torch.einsum("bhqk,bkhd->bqhd", weights, value)

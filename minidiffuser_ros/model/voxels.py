@@ -1,0 +1,141 @@
+"""One voxel-hash structure for pooling, submanifold convolution and the local query.
+
+Legend: B clouds, N voxels of all clouds together (packed), V voxels of the fullest cloud (padded), P points.
+A packed tensor is [N, C] with `batch` [N] saying whose each row is; a padded one is [B, V, C] with a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SPAN = 2048  # cells along each axis that a key can tell apart
+MARGIN = SPAN // 2  # so that cells of points outside the workspace stay positive
+
+
+def neighbour_offsets() -> Tensor:
+    """The 27 offsets of a 3x3x3 neighbourhood [27, 3]; entry 26 - i is the opposite of entry i."""
+    axis = torch.arange(-1, 2)
+    return torch.cartesian_prod(axis, axis, axis)
+
+
+OFFSETS = neighbour_offsets()
+
+
+def cell_keys(batch: Tensor, cells: Tensor) -> Tensor:
+    """One int64 per cell; cells [..., 3] int64, batch [...] int64."""
+    shifted = (cells + MARGIN).clamp(0, SPAN - 1)
+    return ((batch * SPAN + shifted[..., 0]) * SPAN + shifted[..., 1]) * SPAN + shifted[..., 2]
+
+
+@dataclass(frozen=True)
+class VoxelLevel:
+    """The occupied cells of one resolution. Sizes in metres; `size` is the cell's edge.
+
+    coord [N, 3]: mean position of what lies in the cell. parent [n]: row here of each row of the finer level.
+    slots [B, V]: packed row of each padded slot (N where empty). mask [B, V]: slot in use.
+    """
+
+    size: float
+    keys: Tensor
+    batch: Tensor
+    cells: Tensor
+    coord: Tensor
+    parent: Tensor
+    neighbours: Tensor
+    slots: Tensor
+    mask: Tensor
+
+    def lookup(self, batch: Tensor, cells: Tensor) -> Tensor:
+        """Packed row of each cell [...], N where there is no such voxel."""
+        keys = cell_keys(batch, cells)
+        found = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[found] == keys, found, len(self.keys))
+
+    def around(self, batch: Tensor, positions: Tensor) -> Tensor:
+        """Packed rows [..., 27] of the cells around positions [..., 3] in metres, N where empty."""
+        cells = torch.floor(positions / self.size).long()
+        neighbourhood = cells.unsqueeze(-2) + OFFSETS.to(cells.device)
+        return self.lookup(batch.unsqueeze(-1).expand(neighbourhood.shape[:-1]), neighbourhood)
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """[N, C] -> [B, V, C], zeros in empty slots."""
+        return torch.cat([packed, packed.new_zeros(1, packed.shape[1])])[self.slots]
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """[B, V, C] -> [N, C]; inverse of `pad`."""
+        return padded[self.mask]
+
+
+def voxelize(size: float, batch: Tensor, coord: Tensor, num_clouds: int) -> VoxelLevel:
+    """Group rows (points, or voxels of the finer level) [n] into cells of `size` metres with a fixed origin."""
+    keys, parent, counts = torch.unique(
+        cell_keys(batch, torch.floor(coord / size).long()), return_inverse=True, return_counts=True
+    )
+    total = len(keys)
+    mean = coord.new_zeros(total, 3).index_add_(0, parent, coord) / counts.unsqueeze(1)
+    cloud = keys // SPAN**3
+    cells = torch.stack([(keys // SPAN**2) % SPAN, (keys // SPAN) % SPAN, keys % SPAN], dim=-1) - MARGIN
+    # Keys sort by cloud first, so the rows of one cloud are contiguous.
+    occupancy = torch.bincount(cloud, minlength=num_clouds)
+    column = torch.arange(int(occupancy.max()), device=coord.device).unsqueeze(0)
+    mask = column < occupancy.unsqueeze(1)
+    slots = torch.where(mask, (occupancy.cumsum(0) - occupancy).unsqueeze(1) + column, total)
+    level = VoxelLevel(size, keys, cloud, cells, mean, parent, keys, slots, mask)
+    around = cells.unsqueeze(1) + OFFSETS.to(cells.device)
+    neighbours = level.lookup(cloud.unsqueeze(1).expand(-1, 27), around)
+    return VoxelLevel(size, keys, cloud, cells, mean, parent, neighbours, slots, mask)
+
+
+def build_levels(size: float, num_levels: int, batch: Tensor, coord: Tensor, num_clouds: int) -> list[VoxelLevel]:
+    """Levels of doubling cell size, finest first. batch [n] sorted or not, coord [n, 3] metres."""
+    levels = [voxelize(size, batch, coord, num_clouds)]
+    for _ in range(num_levels - 1):
+        finer = levels[-1]
+        levels.append(voxelize(2 * finer.size, finer.batch, finer.coord, num_clouds))
+    return levels
+
+
+def mean_pool(values: Tensor, level: VoxelLevel) -> Tensor:
+    """Mean of the rows [n, C] that fall into each voxel: [N, C]."""
+    total = values.new_zeros(len(level.keys), values.shape[1]).index_add_(0, level.parent, values)
+    count = torch.bincount(level.parent, minlength=len(level.keys)).clamp(min=1).to(values.dtype)
+    return total / count.unsqueeze(1)
+
+
+def max_pool(values: Tensor, level: VoxelLevel) -> Tensor:
+    """Maximum over the rows [n, C] that fall into each voxel: [N, C]."""
+    index = level.parent.unsqueeze(1).expand_as(values)
+    empty = values.new_zeros(len(level.keys), values.shape[1])
+    return empty.scatter_reduce(0, index, values, "amax", include_self=False)
+
+
+class _SubmanifoldConv(torch.autograd.Function):
+    """Gather-only forward and backward: neighbourhood is symmetric, so no scatter is ever needed."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(features, weight, neighbours)
+        return _columns(features, neighbours) @ weight.flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
+        features, weight, neighbours = ctx.saved_tensors
+        grad = grad.contiguous()
+        # If i is the neighbour of j at offset o, then j is the neighbour of i at -o.
+        grad_features = _columns(grad, neighbours) @ weight.flip(0).transpose(1, 2).flatten(0, 1)
+        grad_weight = (_columns(features, neighbours).T @ grad).view_as(weight)
+        return grad_features, grad_weight, None
+
+
+def _columns(features: Tensor, neighbours: Tensor) -> Tensor:
+    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    return padded[neighbours].flatten(1)
+
+
+def submanifold_conv(features: Tensor, weight: Tensor, level: VoxelLevel) -> Tensor:
+    """3x3x3 convolution on occupied voxels only. features [N, C], weight [27, C, D] -> [N, D]."""
+    out: Tensor = _SubmanifoldConv.apply(features, weight.to(features.dtype), level.neighbours)
+    return out

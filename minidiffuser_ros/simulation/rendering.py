@@ -1,0 +1,52 @@
+"""Off-screen RGB-D: colour and depth of one camera from a single render pass."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from minidiffuser_ros.geometry.camera import PinholeCamera
+
+
+class RgbdRenderer:
+    """Renders named cameras of a model. The GL context belongs to the thread that made it: use it there only."""
+
+    def __init__(self, model: mujoco.MjModel, camera: PinholeCamera) -> None:
+        self._model = model
+        self._camera = camera
+        self._gl = mujoco.GLContext(camera.width, camera.height)
+        self._gl.make_current()
+        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+        self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+        self._scene = mujoco.MjvScene(model, maxgeom=400)
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._option = mujoco.MjvOption()
+        self._viewport = mujoco.MjrRect(0, 0, camera.width, camera.height)
+
+    def render(self, data: mujoco.MjData, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Colour [H, W, 3] and metric depth along z [H, W] of camera `name`; the far plane reads as NaN."""
+        view = mujoco.MjvCamera()
+        view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        view.fixedcamid = self._model.camera(name).id
+        mujoco.mjv_updateScene(self._model, data, self._option, None, view, mujoco.mjtCatBit.mjCAT_ALL, self._scene)
+        mujoco.mjr_render(self._viewport, self._scene, self._context)
+        color = np.empty((self._camera.height, self._camera.width, 3), np.uint8)
+        depth = np.empty((self._camera.height, self._camera.width), np.float32)
+        mujoco.mjr_readPixels(color, depth, self._viewport, self._context)
+        return color[::-1].copy(), self._metric(depth[::-1].astype(np.float64))
+
+    def _metric(self, reversed_z: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Invert the reversed-z projection (1 at the near plane, 0 at the far plane)."""
+        near = self._model.vis.map.znear * self._model.stat.extent
+        far = self._model.vis.map.zfar * self._model.stat.extent
+        depth = near * far / (near + reversed_z * (far - near))
+        depth[reversed_z <= 0.0] = np.nan
+        return np.asarray(depth, np.float32)
+
+    def close(self) -> None:
+        """Free the GL context; harmless when called twice."""
+        self._context.free()
+        self._gl.free()

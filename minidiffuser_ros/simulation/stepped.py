@@ -1,0 +1,134 @@
+"""The arm stepped directly, many times faster than real time: straight lines between keyposes, then the gripper.
+
+The joints are held by MuJoCo's implicit position actuators with franky-sim's gains and by gravity compensation,
+so that the arm ends where the one behind the Franka protocol does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.contract.errors import MotionError
+from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.geometry.rotation import interpolate_quat
+from minidiffuser_ros.geometry.transform import pose_of, transform_from
+from minidiffuser_ros.simulation.world import PREFIX
+
+Array = NDArray[np.float64]
+
+TIMESTEP_S = 0.002
+LINEAR_SPEED, ANGULAR_SPEED = 0.5, 2.0  # m/s and rad/s, means over a motion
+WAYPOINT_SPACING = 0.02  # m
+MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
+SETTLED_RAD = 5e-4  # the overdamped joints creep towards their targets with a time constant of 0.1 s
+FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE = 1000.0, 50.0, 70.0  # N/m, N s/m, N for each finger
+
+
+class SteppedArm:
+    """Moves the arm in a compiled world. `after_step(data)` is called after every physics step."""
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        kinematics: FrankaKinematics,
+        after_step: Callable[[mujoco.MjData], None],
+    ) -> None:
+        self._model, self._data, self._kinematics, self._after_step = model, data, kinematics, after_step
+        joints = [model.joint(f"{PREFIX}fr3_joint{i}") for i in range(1, 8)]
+        self._qpos = np.array([joint.qposadr[0] for joint in joints])
+        self._dofs = np.array([joint.dofadr[0] for joint in joints])
+        self._ctrl = np.array([model.actuator(f"{PREFIX}fr3_joint{i}").id for i in range(1, 8)])
+        self._hand = model.actuator(PREFIX + "hand").id
+        self._fingers = np.array([model.joint(f"{PREFIX}finger_joint{i}").qposadr[0] for i in (1, 2)])
+        model.opt.timestep = TIMESTEP_S
+        # One tendon (the mean of both fingers) drives the hand: twice the gain of a finger on each.
+        model.actuator_gainprm[self._hand, :3] = (2 * FINGER_STIFFNESS, 0, 0)
+        model.actuator_biasprm[self._hand, :3] = (0, -2 * FINGER_STIFFNESS, -2 * FINGER_DAMPING)
+        model.actuator_forcerange[self._hand] = (-2 * FINGER_FORCE, 2 * FINGER_FORCE)
+        model.actuator_ctrlrange[self._hand] = (0.0, 0.5 * MAX_GRIPPER_WIDTH)
+
+    @property
+    def joint_positions(self) -> Array:
+        """[7] rad."""
+        return np.array(self._data.qpos[self._qpos])
+
+    @property
+    def opening(self) -> float:
+        """Gripper in [0, 1]."""
+        return float(np.clip(self._data.qpos[self._fingers].sum() / MAX_GRIPPER_WIDTH, 0.0, 1.0))
+
+    @property
+    def tool_transform(self) -> Array:
+        """T_base_tool [4, 4]."""
+        return self._kinematics.forward(self.joint_positions)
+
+    def home(self, opening: float) -> None:
+        """Put the arm at its home joints at once, at rest; for resets only."""
+        self._data.qpos[self._qpos] = HOME_JOINTS
+        self._data.qvel[:] = 0.0
+        self._data.qpos[self._fingers] = 0.5 * opening * MAX_GRIPPER_WIDTH
+        self._data.ctrl[self._ctrl] = HOME_JOINTS
+        self._data.ctrl[self._hand] = 0.5 * opening * MAX_GRIPPER_WIDTH
+        self._target = np.array(HOME_JOINTS)
+        mujoco.mj_forward(self._model, self._data)
+
+    def execute(self, keypose: Keypose) -> None:
+        """Move in a straight line, settle, then drive the gripper. Raises MotionError where the line is not reachable."""
+        path = self.plan(keypose)
+        start, _ = pose_of(self._kinematics.forward(self._target))
+        distance, angle = keypose.distance_to(start, pose_of(self._kinematics.forward(self._target))[1])
+        duration = max(MIN_MOTION_S, distance / LINEAR_SPEED, np.deg2rad(angle) / ANGULAR_SPEED)
+        steps = int(duration / TIMESTEP_S)
+        # Minimum-jerk timing along the path: no velocity or acceleration at either end.
+        time = np.linspace(0.0, 1.0, steps)
+        progress = time**3 * (10.0 - 15.0 * time + 6.0 * time**2) * (len(path) - 1)
+        lower = np.minimum(progress.astype(int), len(path) - 2)
+        fraction = (progress - lower)[:, None]
+        for joints in path[lower] * (1.0 - fraction) + path[lower + 1] * fraction:
+            self._step(joints)
+        self._target = path[-1]
+        self._settle()
+        if abs(keypose.opening * 0.5 * MAX_GRIPPER_WIDTH - self._data.ctrl[self._hand]) > 1e-4:
+            self._data.ctrl[self._hand] = keypose.opening * 0.5 * MAX_GRIPPER_WIDTH
+            self._hold(GRIPPER_S)
+
+    def plan(self, keypose: Keypose) -> Array:
+        """Joint waypoints [N, 7] along the straight line from the commanded pose to the keypose."""
+        start_position, start_quat = pose_of(self._kinematics.forward(self._target))
+        distance, angle = keypose.distance_to(start_position, start_quat)
+        count = 2 + int(max(distance / WAYPOINT_SPACING, angle / 5.0))
+        fractions = np.linspace(0.0, 1.0, count)
+        quats = interpolate_quat(start_quat, keypose.quat_wxyz, fractions)
+        path = [self._target]
+        for fraction, quat in zip(fractions[1:], quats[1:], strict=True):
+            position = start_position + fraction * (keypose.position - start_position)
+            joints = self._kinematics.inverse(transform_from(position, quat), path[-1])
+            if joints is None:
+                raise MotionError(
+                    f"no joint configuration reaches {np.round(position, 3).tolist()} m on the way to the keypose"
+                )
+            path.append(joints)
+        return np.array(path)
+
+    def _settle(self) -> None:
+        """Hold until the joints have arrived, at most SETTLE_S: something solid may be in the way."""
+        for _ in range(int(SETTLE_S / TIMESTEP_S)):
+            if np.abs(self.joint_positions - self._target).max() < SETTLED_RAD:
+                return
+            self._step(self._target)
+
+    def _hold(self, seconds: float) -> None:
+        for _ in range(int(seconds / TIMESTEP_S)):
+            self._step(self._target)
+
+    def _step(self, joints: Array) -> None:
+        self._data.ctrl[self._ctrl] = joints
+        self._data.qfrc_applied[self._dofs] = self._data.qfrc_bias[self._dofs]
+        mujoco.mj_step(self._model, self._data)
+        self._after_step(self._data)
