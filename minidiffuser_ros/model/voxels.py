@@ -124,10 +124,13 @@ class _SubmanifoldConv(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
         features, weight, neighbours = ctx.saved_tensors
         grad = grad.contiguous()
+        dtype, kept = weight.dtype, features.dtype
+        features = features.to(grad.dtype)
+        weight = weight.to(grad.dtype)  # under autocast the product was taken in a narrower type
         # If i is the neighbour of j at offset o, then j is the neighbour of i at -o.
         grad_features = _columns(grad, neighbours) @ weight.flip(0).transpose(1, 2).flatten(0, 1)
         grad_weight = (_columns(features, neighbours).T @ grad).view_as(weight)
-        return grad_features, grad_weight, None
+        return grad_features.to(kept), grad_weight.to(dtype), None
 
 
 def _columns(features: Tensor, neighbours: Tensor) -> Tensor:

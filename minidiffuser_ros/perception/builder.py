@@ -85,7 +85,8 @@ class ObservationBuilder:
         if len(points) < MIN_POINTS:
             raise ObservationError(
                 [
-                    f"only {len(points)} points above the table inside the workspace, {MIN_POINTS} needed: check the cameras' poses"
+                    f"only {len(points)} points above the table inside the workspace, {MIN_POINTS} needed: "
+                    "check the cameras' poses"
                 ]
             )
         points, colors = thin(points, colors, self.spec.max_points)

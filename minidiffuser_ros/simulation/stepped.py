@@ -79,7 +79,7 @@ class SteppedArm:
         mujoco.mj_forward(self._model, self._data)
 
     def execute(self, keypose: Keypose) -> None:
-        """Move in a straight line, settle, then drive the gripper. Raises MotionError where the line is not reachable."""
+        """Move in a straight line, settle, then drive the gripper. Raises MotionError where the line cannot be."""
         path = self.plan(keypose)
         start, _ = pose_of(self._kinematics.forward(self._target))
         distance, angle = keypose.distance_to(start, pose_of(self._kinematics.forward(self._target))[1])

@@ -21,7 +21,7 @@ DEFAULT_SPEC = ObservationSpec()
 
 
 class Tabletop:
-    """The simulated table with an FR3, for demonstrations and evaluation; one thread owns it (it holds a GL context)."""
+    """The simulated table, for demonstrations and evaluation; one thread owns it: it holds a GL context."""
 
     def __init__(self, spec: ObservationSpec = DEFAULT_SPEC) -> None:
         self.model = compile_model()

@@ -1,0 +1,1 @@
+"""Demonstrations on disk: written whole, read as data only; numpy, no torch."""

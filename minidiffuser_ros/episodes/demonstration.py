@@ -1,0 +1,117 @@
+"""One demonstration: an observation before each keypose and the keypose that followed; one .npz file each."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.contract.observation import Observation, ObservationSpec
+
+FORMAT = 1
+ARRAYS = ("counts", "points", "colors", "tool", "openings", "joints", "targets")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """T steps. `targets` [T, 8] are position, quat_wxyz and opening of the keypose after each observation.
+
+    counts [T]; points [sum(counts), 3] float32 m; colors [sum(counts), 3] uint8; tool [T, 7] position and
+    quat_wxyz; openings [T]; joints [T, 7]. instructions: every sentence that fits, the canonical one first.
+    """
+
+    task: str
+    variation: int
+    seed: int
+    instructions: tuple[str, ...]
+    spec: ObservationSpec
+    counts: NDArray[np.int64]
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    tool: NDArray[np.float64]
+    openings: NDArray[np.float64]
+    joints: NDArray[np.float64]
+    targets: NDArray[np.float64]
+
+
+def demonstration_of(
+    task: str,
+    variation: int,
+    seed: int,
+    instructions: Sequence[str],
+    steps: Sequence[tuple[Observation, Keypose]],
+) -> Demonstration:
+    """Pack observations and the keyposes that followed them."""
+    observations = [observation for observation, _ in steps]
+    return Demonstration(
+        task,
+        variation,
+        seed,
+        tuple(instructions),
+        observations[0].spec,
+        np.array([len(o.points) for o in observations], np.int64),
+        np.concatenate([o.points for o in observations]),
+        np.concatenate([o.colors for o in observations]),
+        np.array([[*o.tool_position, *o.tool_quat_wxyz] for o in observations]),
+        np.array([o.opening for o in observations]),
+        np.array([o.joint_positions for o in observations]),
+        np.array([[*k.position, *k.quat_wxyz, k.opening] for _, k in steps]),
+    )
+
+
+def save_demonstration(demonstration: Demonstration, path: Path) -> None:
+    """Write to a temporary name and rename: a file that exists is complete."""
+    header = {
+        "format": FORMAT,
+        "task": demonstration.task,
+        "variation": demonstration.variation,
+        "seed": demonstration.seed,
+        "instructions": list(demonstration.instructions),
+        "spec": demonstration.spec.to_dict(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(
+            file, header=np.array(json.dumps(header)), **{name: getattr(demonstration, name) for name in ARRAYS}
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(path)
+
+
+def load_demonstration(path: Path) -> Demonstration:
+    """Read and check one file. Raises EpisodeError naming the file and what is wrong; never unpickles."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            header = json.loads(str(archive["header"]))
+            arrays = {name: archive[name] for name in ARRAYS}
+        if header["format"] != FORMAT:
+            raise EpisodeError(f"{path} has format {header['format']}, this version reads {FORMAT}: make it again")
+        demonstration = Demonstration(
+            header["task"],
+            int(header["variation"]),
+            int(header["seed"]),
+            tuple(header["instructions"]),
+            ObservationSpec.from_dict(header["spec"]),
+            **arrays,
+        )
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise EpisodeError(f"{path} is not a demonstration of this package ({error}): delete it and make it again") from None
+    steps, points = len(demonstration.counts), int(demonstration.counts.sum())
+    shapes = {
+        "points": (points, 3), "colors": (points, 3), "tool": (steps, 7), "openings": (steps,),
+        "joints": (steps, 7), "targets": (steps, 8),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+            raise EpisodeError(f"{path}: '{name}' must be finite and {shape}, is {arrays[name].shape}: make it again")
+    return demonstration

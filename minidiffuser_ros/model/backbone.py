@@ -1,0 +1,88 @@
+"""The condition stream: a point U-Net that sees the observation once, whatever the number of samples.
+
+Legend: B clouds, N voxels packed, V voxels padded, T instruction tokens, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.layers import Mlp, SubmanifoldConv
+from minidiffuser_ros.model.voxels import VoxelLevel, max_pool, mean_pool
+
+POINT_FEATURES = 7  # xyz minus the cloud's centroid, rgb in [-1, 1], height above the table
+
+
+class PointBlock(nn.Module):
+    """Conditional position encoding, self-attention, attention to the instruction, MLP; all residual, pre-norm."""
+
+    def __init__(self, channels: int, text: int, config: MiniDiffuserConfig) -> None:
+        super().__init__()
+        self.num_heads = max(1, channels // config.head_channels)
+        self.position = SubmanifoldConv(channels, channels)
+        self.position_norm = nn.LayerNorm(channels)
+        self.attention_norm, self.text_norm, self.mlp_norm = (nn.LayerNorm(channels) for _ in range(3))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.out = nn.Linear(channels, channels)
+        self.text_query, self.text_out = nn.Linear(channels, channels), nn.Linear(channels, channels)
+        self.text_key_value = nn.Linear(text, 2 * channels)
+        self.mlp = Mlp(channels, config.mlp_ratio)
+
+    def forward(self, x: Tensor, level: VoxelLevel, text: Tensor, text_mask: Tensor) -> Tensor:
+        """x [N, C], text [B, T, D], text_mask [B, T] -> [N, C]."""
+        x = x + self.position_norm(self.position(x, level))
+        padded = level.pad(self.attention_norm(x))
+        x = x + level.unpad(self.out(self._attend(*self.qkv(padded).chunk(3, dim=-1), level.mask)))
+        query = self.text_query(level.pad(self.text_norm(x)))
+        key, value = self.text_key_value(text).chunk(2, dim=-1)
+        x = x + level.unpad(self.text_out(self._attend(query, key, value, text_mask)))
+        return x + self.mlp(self.mlp_norm(x))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        return out.transpose(1, 2).flatten(2)
+
+
+class PointUNet(nn.Module):
+    """Encoder, pooling with kept indices, decoder; returns packed features of every level, finest first."""
+
+    def __init__(self, config: MiniDiffuserConfig) -> None:
+        super().__init__()
+        encoder, decoder = config.encoder_channels, config.decoder_channels
+        self.stem = SubmanifoldConv(POINT_FEATURES, encoder[0])
+        self.stem_norm = nn.LayerNorm(encoder[0])
+        self.encoder = nn.ModuleList(PointBlock(c, config.width, config) for c in encoder)
+        self.down = nn.ModuleList(nn.Linear(a, b) for a, b in zip(encoder, encoder[1:], strict=False))
+        coarser = (*decoder[1:], encoder[-1])
+        self.up = nn.ModuleList(nn.Linear(a, b) for a, b in zip(coarser, decoder, strict=True))
+        self.skip = nn.ModuleList(nn.Linear(a, b) for a, b in zip(encoder, decoder, strict=False))
+        self.decoder = nn.ModuleList(PointBlock(c, config.width, config) for c in decoder)
+
+    def forward(self, features: Tensor, levels: list[VoxelLevel], text: Tensor, text_mask: Tensor) -> list[Tensor]:
+        """features [n, 7] of the raw points; returns one [N_i, C_i] per level."""
+        x = F.gelu(self.stem_norm(self.stem(mean_pool(features, levels[0]), levels[0])))
+        skips: list[Tensor] = []
+        for i, block in enumerate(self.encoder):
+            if i:
+                x = max_pool(self.down[i - 1](x), levels[i])
+            x = block(x, levels[i], text, text_mask)
+            skips.append(x)
+        out = [x]
+        for i in reversed(range(len(self.decoder))):
+            x = self.up[i](x)[levels[i + 1].parent] + self.skip[i](skips[i])
+            x = self.decoder[i](x, levels[i], text, text_mask)
+            out.insert(0, x)
+        return out
+
+
+def point_features(points: Tensor, colors: Tensor, batch: Tensor, num_clouds: int, table_height: float) -> Tensor:
+    """[n, 7] from points [n, 3] in metres and colors [n, 3] in [0, 255]."""
+    count = torch.bincount(batch, minlength=num_clouds).clamp(min=1).unsqueeze(1)
+    centroid = points.new_zeros(num_clouds, 3).index_add_(0, batch, points) / count
+    return torch.cat(
+        [(points - centroid[batch]) * 4.0, colors.float() / 127.5 - 1.0, (points[:, 2:3] - table_height) * 10.0], dim=-1
+    )

@@ -1,0 +1,60 @@
+"""Small layers shared by backbone and neck."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from minidiffuser_ros.model.voxels import VoxelLevel, submanifold_conv
+
+
+class SubmanifoldConv(nn.Module):
+    """3x3x3 convolution over occupied voxels: [N, C] -> [N, D]."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(27, channels, out_channels))
+        nn.init.normal_(self.weight, std=(9 * channels) ** -0.5)  # about nine neighbours are occupied on a surface
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, features: Tensor, level: VoxelLevel) -> Tensor:
+        """Convolve packed features."""
+        return submanifold_conv(features, self.weight, level) + self.bias
+
+
+class Mlp(nn.Sequential):
+    """Linear, GELU, linear."""
+
+    def __init__(self, width: int, ratio: int, out: int | None = None) -> None:
+        super().__init__(nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, out or width))
+
+
+class FilmNorm(nn.Module):
+    """LayerNorm whose scale and shift come from each sample's own context (v2 eq. 13)."""
+
+    def __init__(self, width: int, context: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.film = nn.Sequential(nn.SiLU(), nn.Linear(context, 2 * width))
+        nn.init.zeros_(self.film[1].weight)
+        nn.init.zeros_(self.film[1].bias)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x [B, M, L, C], context [B, M, D]."""
+        scale, shift = self.film(context).unsqueeze(2).chunk(2, dim=-1)
+        out: Tensor = self.norm(x) * (1.0 + scale) + shift
+        return out
+
+
+class SinusoidalEmbedding(nn.Module):
+    """Sines and cosines of a scalar [...] -> [..., width]."""
+
+    def __init__(self, width: int, max_period: float = 1000.0) -> None:
+        super().__init__()
+        frequencies = max_period ** (-torch.arange(width // 2) / (width // 2))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Embed."""
+        angles = value.float().unsqueeze(-1) * self.frequencies
+        return torch.cat([angles.sin(), angles.cos()], dim=-1)

@@ -1,0 +1,135 @@
+"""Mini-Diffuser: encode an observation once, then denoise any number of positions against it.
+
+Legend: B conditions, M samples, T instruction tokens, n points of all clouds packed, C width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minidiffuser_ros.model.backbone import PointUNet, point_features
+from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.layers import Mlp, SinusoidalEmbedding
+from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
+from minidiffuser_ros.model.voxels import build_levels
+
+TOOL_FEATURES = 5  # height above the table, opening, and sine and cosine of the tool's yaw, one spare constant
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch of observations.
+
+    points [n, 3] m, colors [n, 3] in [0, 255], batch [n] whose cloud; tool_position [B, 3] m; tool_features
+    [B, 5]; instruction [B, T, D] token embeddings with instruction_mask [B, T].
+    """
+
+    points: Tensor
+    colors: Tensor
+    batch: Tensor
+    tool_position: Tensor
+    tool_features: Tensor
+    instruction: Tensor
+    instruction_mask: Tensor
+    table_height: float = 0.0
+
+    def to(self, device: torch.device | str) -> Inputs:
+        """The same batch on another device."""
+        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        return Inputs(**moved)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Everything that does not depend on the samples."""
+
+    neck: list[ConditionTokens]
+    heads: list[ConditionTokens]
+    summary: Tensor
+    tool_position: Tensor
+
+
+class MiniDiffuser(nn.Module):
+    """The network. `encode` once, `denoise` per step and sample, `classify` at the denoised positions."""
+
+    def __init__(self, config: MiniDiffuserConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.register_buffer("instruction_mean", torch.zeros(config.instruction_dim))
+        self.text = nn.Sequential(nn.LayerNorm(config.instruction_dim), nn.Linear(config.instruction_dim, width))
+        self.text_pool = nn.Linear(width, 1)
+        self.backbone = PointUNet(config)
+        self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.time = SinusoidalEmbedding(width)
+        channels = (*config.decoder_channels, config.encoder_channels[-1])
+        self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
+        self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config) for i in config.head_levels)
+        self.sample, self.head_sample = (nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2))
+        self.context = nn.Linear(3 * width, 2 * width)
+        self.displacement = nn.Sequential(nn.LayerNorm(width), Mlp(width, 1, 3))
+        self.head_norm = nn.LayerNorm(width)
+        self.rotation, self.gripper = nn.Linear(width, 3 * config.rotation_bins), nn.Linear(width, 1)
+
+    def encode(self, inputs: Inputs) -> Condition:
+        """The condition stream, once per observation."""
+        mask = inputs.instruction_mask
+        text = self.text(inputs.instruction - self.instruction_mean)
+        scores = self.text_pool(text).squeeze(-1).masked_fill(~mask, float("-inf"))
+        pooled = (torch.softmax(scores.float(), dim=-1).to(text.dtype).unsqueeze(-1) * text).sum(1)
+        clouds = len(text)
+        features = point_features(inputs.points, inputs.colors, inputs.batch, clouds, inputs.table_height)
+        levels = build_levels(
+            self.config.grid_size, len(self.config.encoder_channels), inputs.batch, inputs.points, clouds
+        )
+        maps = self.backbone(features, levels, text, mask)
+        tool = self.tool(inputs.tool_features).unsqueeze(1)
+
+        def tokens(blocks: nn.ModuleList, indices: tuple[int, ...]) -> list[ConditionTokens]:
+            return [
+                block.condition(maps[i], levels[i], tool, inputs.tool_position, text, mask)  # type: ignore[operator]
+                for block, i in zip(blocks, indices, strict=True)
+            ]
+
+        return Condition(
+            tokens(self.neck, self.config.neck_levels),
+            tokens(self.head_blocks, self.config.head_levels),
+            torch.cat([pooled, tool.squeeze(1)], dim=-1),
+            inputs.tool_position,
+        )
+
+    def denoise(
+        self, condition: Condition, positions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+    ) -> Tensor:
+        """Displacement [B, M, 3] in metres from each noisy position [B, M, 3] to where it came from."""
+        z = self._stream(self.sample, self.neck, condition.neck, condition, positions, self.time(timesteps), execute)
+        return self.displacement(z).float() * REACH
+
+    def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m."""
+        still = torch.zeros(*positions.shape[:2], self.config.width, device=positions.device)
+        z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, still, run_block)
+        z = self.head_norm(z)
+        rotation = self.rotation(z).unflatten(-1, (3, self.config.rotation_bins))
+        return rotation.float(), self.gripper(z).squeeze(-1).float()
+
+    def _stream(
+        self,
+        embed: nn.Module,
+        blocks: nn.ModuleList,
+        tokens: list[ConditionTokens],
+        condition: Condition,
+        positions: Tensor,
+        time: Tensor,
+        execute: BlockExecutor,
+    ) -> Tensor:
+        relative = (positions - condition.tool_position.unsqueeze(1)) / REACH
+        z = embed(torch.cat([positions / REACH, relative], dim=-1)).unsqueeze(2)
+        summary = condition.summary.unsqueeze(1).expand(-1, positions.shape[1], -1)
+        context = self.context(torch.cat([time.to(summary.dtype), summary], dim=-1))
+        for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
+            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
+        return z.squeeze(2)

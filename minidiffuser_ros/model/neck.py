@@ -1,0 +1,130 @@
+"""The sample stream: blocks that let each noised sample query the condition and nothing else.
+
+Legend: B conditions, M samples, L tokens a sample, V voxels padded, T instruction tokens, C width, H heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from minidiffuser_ros.model.attention import two_level_attention
+from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.layers import FilmNorm, Mlp
+from minidiffuser_ros.model.rope import rope_angles, rotate
+from minidiffuser_ros.model.voxels import VoxelLevel
+
+REACH = 0.1  # m: relative positions are given to the network in this unit
+
+
+@dataclass(frozen=True)
+class ConditionTokens:
+    """What one neck block attends to, computed once per observation.
+
+    spatial keys are rotated by their positions [B, S, 3]; context keys (instruction) carry no position.
+    packed: features [N, C] of the level for the local query.
+    """
+
+    key: Tensor
+    value: Tensor
+    positions: Tensor
+    mask: Tensor
+    context_key: Tensor
+    context_value: Tensor
+    context_mask: Tensor
+    packed: Tensor
+    level: VoxelLevel
+
+
+BlockExecutor = Callable[[str, Callable[[], Tensor]], Tensor]
+"""(name of a residual branch, function that computes it) -> its output. The seam where pruning plugs in."""
+
+
+def run_block(name: str, branch: Callable[[], Tensor]) -> Tensor:
+    """The default executor: compute."""
+    return branch()
+
+
+class NeckBlock(nn.Module):
+    """Local query, FiLM attention with 3-D RoPE to points, tool and instruction, FiLM MLP."""
+
+    def __init__(self, channels: int, config: MiniDiffuserConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.config = config
+        self.num_heads = config.num_heads
+        head_dim = width // config.num_heads
+        self.points, self.tool, self.text = nn.Linear(channels, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.query_norm, self.key_norm = nn.LayerNorm(head_dim), nn.LayerNorm(head_dim)
+        self.relative = nn.Linear(3 * config.num_heads, width)
+        self.out = nn.Linear(width, width)
+        self.local_weight = nn.Parameter(torch.empty(27, channels, width))
+        nn.init.normal_(self.local_weight, std=(27 * channels) ** -0.5)
+        self.attention_norm, self.mlp_norm = FilmNorm(width, 2 * width), FilmNorm(width, 2 * width)
+        self.mlp = Mlp(width, config.mlp_ratio)
+
+    def condition(
+        self, features: Tensor, level: VoxelLevel, tool: Tensor, tool_position: Tensor, text: Tensor, text_mask: Tensor
+    ) -> ConditionTokens:
+        """Keys and values of the shared tokens. features [N, C], tool [B, 1, C], tool_position [B, 3]."""
+        spatial = torch.cat([level.pad(self.points(features)), self.tool(tool)], dim=1)
+        positions = torch.cat([level.pad(level.coord), tool_position.unsqueeze(1)], dim=1)
+        key, value = self._heads(self.key_value(spatial).chunk(2, dim=-1))
+        key = rotate(self.key_norm(key), self._angles(positions, key.shape[-1]))
+        context_key, context_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
+        mask = torch.cat([level.mask, level.mask.new_ones(len(level.mask), 1)], dim=1)
+        return ConditionTokens(
+            key, value, positions, mask, self.key_norm(context_key), context_value, text_mask, features, level
+        )
+
+    def forward(
+        self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens, execute: BlockExecutor, name: str
+    ) -> Tensor:
+        """z [B, M, L, C], positions [B, M, L, 3] m, context [B, M, 2 C] -> [B, M, L, C]."""
+        z = z + execute(f"{name}.local", lambda: self._local(positions, tokens))
+        z = z + execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens))  # type: ignore[misc]
+        return z + execute(f"{name}.mlp", lambda z=z: self.mlp(self.mlp_norm(z, context)))  # type: ignore[misc]
+
+    def _local(self, positions: Tensor, tokens: ConditionTokens) -> Tensor:
+        """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
+        batch = torch.arange(len(positions), device=positions.device)[:, None, None].expand(positions.shape[:-1])
+        rows = tokens.level.around(batch, positions.detach())
+        padded = torch.cat([tokens.packed, tokens.packed.new_zeros(1, tokens.packed.shape[1])])
+        return padded[rows].flatten(-2) @ self.local_weight.to(padded.dtype).flatten(0, 1)
+
+    def _attend(self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens) -> Tensor:
+        query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))
+        query, key = self.query_norm(query), self.key_norm(key)
+        angles = self._angles(positions, query.shape[-1])
+        turned, width = rotate(query, angles), query.shape[-1]
+        # One softmax over rotated (spatial) and unrotated (context) logits: stack both halves along D.
+        zeros = torch.zeros_like
+        stacked_query = torch.cat([turned, query], dim=-1) * 2**0.5  # undoes the scale of the doubled width
+        stacked_own = torch.cat([rotate(key, angles), zeros(key)], dim=-1)
+        shared_key = torch.cat(
+            [
+                torch.cat([tokens.key, zeros(tokens.key)], dim=-1),
+                torch.cat([zeros(tokens.context_key), tokens.context_key], dim=-1),
+            ],
+            dim=1,
+        )
+        shared_value = torch.cat([tokens.value, tokens.context_value], dim=1)
+        mask = torch.cat([tokens.mask, tokens.context_mask], dim=1)
+        out, weights = two_level_attention(stacked_query, stacked_own, value, shared_key, shared_value, mask)
+        # Where the attended points lie relative to the sample: exact geometry, and still translation-invariant.
+        weights = weights[..., : tokens.positions.shape[1]].float()
+        centre = torch.einsum("bhmlv,bvc->bmlhc", weights, tokens.positions)
+        relative = (centre - weights.sum(-1).permute(0, 2, 3, 1).unsqueeze(-1) * positions.unsqueeze(-2)) / REACH
+        attended: Tensor = self.out(out.flatten(-2)) + self.relative(relative.flatten(-2).to(out.dtype))
+        return attended
+
+    def _heads(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(t.unflatten(-1, (self.num_heads, -1)) for t in tensors)
+
+    def _angles(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        return rope_angles(positions, width, self.config.rope_scale, self.config.rope_base)

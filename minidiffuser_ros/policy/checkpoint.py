@@ -1,0 +1,71 @@
+"""A trained policy on disk: `model.safetensors` beside `config.json`, nothing that could run code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.contract.observation import ObservationSpec
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.diffusion.schedule import ScheduleConfig
+from minidiffuser_ros.model.config import MiniDiffuserConfig
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+    """Everything that rebuilds a policy but its weights."""
+
+    spec: ObservationSpec = dataclasses.field(default_factory=ObservationSpec)
+    model: MiniDiffuserConfig = dataclasses.field(default_factory=MiniDiffuserConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    sampler: SamplerConfig = dataclasses.field(default_factory=SamplerConfig)
+    num_candidates: int = 16
+    position_mean: float = 0.0
+    position_spread: float = 0.5
+
+
+def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tensor]) -> None:
+    """Write weights, then the config; each under a temporary name that is renamed when complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{WEIGHTS}.partial"
+    save_file({name: tensor.detach().contiguous() for name, tensor in weights.items()}, partial)
+    partial.rename(folder / WEIGHTS)
+    partial = folder / f"{CONFIG}.partial"
+    partial.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
+    os.replace(partial, folder / CONFIG)
+
+
+def load_checkpoint(folder: Path) -> tuple[PolicyConfig, dict[str, Tensor]]:
+    """Read a checkpoint. Raises CheckpointError saying which folder and what is missing or foreign."""
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; train one with `minidiffuser train`")
+    try:
+        values = json.loads((folder / CONFIG).read_text())
+        if values.pop("format") != FORMAT:
+            raise CheckpointError(f"{folder} was written by another version; this one reads format {FORMAT}")
+        config = PolicyConfig(
+            ObservationSpec.from_dict(values.pop("spec")),
+            MiniDiffuserConfig(**_tuples(values.pop("model"))),
+            ScheduleConfig(**values.pop("schedule")),
+            SamplerConfig(**values.pop("sampler")),
+            **values,
+        )
+        return config, load_file(folder / WEIGHTS)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError, ConfigurationError) as error:
+        raise CheckpointError(f"{folder} is not a checkpoint of this package: {error}") from None
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

@@ -1,0 +1,66 @@
+"""Arrays of the contract to tensors of the network: the same for training and for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minidiffuser_ros.contract.observation import ObservationSpec
+from minidiffuser_ros.geometry.rotation import rotation
+from minidiffuser_ros.model.instruction import pad_tokens
+from minidiffuser_ros.model.mini_diffuser import Inputs
+
+
+@dataclass(frozen=True)
+class View:
+    """One observation as the network needs it: points [P, 3] m, colors [P, 3], tool pose, opening, sentence tokens."""
+
+    points: NDArray[np.float32]
+    colors: NDArray[np.uint8]
+    tool_position: NDArray[np.float64]
+    tool_quat_wxyz: NDArray[np.float64]
+    opening: float
+    tokens: Tensor
+
+
+class PositionScale:
+    """Workspace box to [-1, 1] along each axis, and back; positions are diffused in these units."""
+
+    def __init__(self, spec: ObservationSpec) -> None:
+        low, high = torch.tensor(spec.workspace_min), torch.tensor(spec.workspace_max)
+        self.center, self.half = (low + high) / 2, (high - low) / 2
+
+    def normalise(self, positions: Tensor) -> Tensor:
+        """Metres [..., 3] to box units."""
+        return (positions - self.center.to(positions)) / self.half.to(positions)
+
+    def metric(self, positions: Tensor) -> Tensor:
+        """Box units [..., 3] to metres."""
+        return positions * self.half.to(positions) + self.center.to(positions)
+
+
+def collate(views: Sequence[View], spec: ObservationSpec) -> Inputs:
+    """A batch of views."""
+    instruction, mask = pad_tokens([view.tokens for view in views])
+    counts = torch.tensor([len(view.points) for view in views])
+    # The hand points down: the yaw of its x axis is what the camera cannot see once the hand is filtered out.
+    yaws = [float(np.arctan2(*rotation(view.tool_quat_wxyz).apply([1.0, 0.0, 0.0])[[1, 0]])) for view in views]
+    tool = [
+        [(view.tool_position[2] - spec.table_height) * 4.0, 2.0 * view.opening - 1.0, np.sin(yaw), np.cos(yaw), 1.0]
+        for view, yaw in zip(views, yaws, strict=True)
+    ]
+    return Inputs(
+        torch.from_numpy(np.concatenate([view.points for view in views]).astype(np.float32)),
+        torch.from_numpy(np.concatenate([view.colors for view in views]).astype(np.float32)),
+        torch.arange(len(views)).repeat_interleave(counts),
+        torch.tensor(np.array([view.tool_position for view in views]), dtype=torch.float32),
+        torch.tensor(tool, dtype=torch.float32),
+        instruction,
+        mask,
+        spec.table_height,
+    )
