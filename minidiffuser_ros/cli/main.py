@@ -18,6 +18,8 @@ COMMANDS: dict[str, str] = {
     "demo": "six sentences through the live graph on the simulated arm, with pictures",
     "bringup": "start the nodes of the ROS graph and keep them running",
     "run": "perform a sentence on the running graph",
+    "demos": "make demonstrations in simulation with the scripted experts",
+    "train": "train a policy from demonstrations",
 }
 
 DESCRIPTION = "Learn table-top tasks from a handful of demonstrations and perform them from a sentence."

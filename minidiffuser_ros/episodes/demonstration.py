@@ -105,7 +105,9 @@ def load_demonstration(path: Path) -> Demonstration:
             **arrays,
         )
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise EpisodeError(f"{path} is not a demonstration of this package ({error}): delete it and make it again") from None
+        raise EpisodeError(
+            f"{path} is not a demonstration of this package ({error}): delete it and make it again"
+        ) from None
     steps, points = len(demonstration.counts), int(demonstration.counts.sum())
     shapes = {
         "points": (points, 3), "colors": (points, 3), "tool": (steps, 7), "openings": (steps,),

@@ -5,6 +5,8 @@ Legend: B clouds, N voxels packed, V voxels padded, T instruction tokens, C chan
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,7 +58,7 @@ class PointUNet(nn.Module):
         self.stem = SubmanifoldConv(POINT_FEATURES, encoder[0])
         self.stem_norm = nn.LayerNorm(encoder[0])
         self.encoder = nn.ModuleList(PointBlock(c, config.width, config) for c in encoder)
-        self.down = nn.ModuleList(nn.Linear(a, b) for a, b in zip(encoder, encoder[1:], strict=False))
+        self.down = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(encoder))
         coarser = (*decoder[1:], encoder[-1])
         self.up = nn.ModuleList(nn.Linear(a, b) for a, b in zip(coarser, decoder, strict=True))
         self.skip = nn.ModuleList(nn.Linear(a, b) for a, b in zip(encoder, decoder, strict=False))

