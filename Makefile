@@ -53,10 +53,9 @@ test: build ## all tests, with the real ROS graph and the simulated arm; ARGS="-
 demo: build ## six sentences through the live graph on the simulated arm; pictures in out/demo
 	$(ENV_RUN) minidiffuser demo --out out/demo
 
-policy: build ## the shipped policy from nothing: demonstrations, training, evaluation
-	$(ENV_RUN) minidiffuser demos --out data/tabletop_small
+policy: build ## the policy from nothing: demonstrations and training
+	$(ENV_RUN) minidiffuser demos --out data/tabletop_small --per-task 800
 	$(ENV_RUN) minidiffuser train data/tabletop_small --out models/tabletop_small
-	$(ENV_RUN) minidiffuser evaluate models/tabletop_small
 
 clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info
