@@ -50,7 +50,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make(job: tuple[Path, str, int]) -> bool:
-    from minidiffuser_ros.training.demonstrations import Disturbance, demonstrate, save_demonstration, shared_world
+    from minidiffuser_ros.episodes.demonstration import save_demonstration
+    from minidiffuser_ros.simulation.tabletop import shared_world
+    from minidiffuser_ros.training.demonstrations import Disturbance, demonstrate
 
     path, task, seed = job
     demonstration = demonstrate(shared_world(), task, seed, Disturbance())

@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "run": "perform a sentence on the running graph",
     "demos": "make demonstrations in simulation with the scripted experts",
     "train": "train a policy from demonstrations",
+    "evaluate": "measure a policy's success in simulation",
 }
 
 DESCRIPTION = "Learn table-top tasks from a handful of demonstrations and perform them from a sentence."

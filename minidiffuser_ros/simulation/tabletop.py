@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -88,3 +90,9 @@ class Tabletop:
 
     def _stamp_ns(self) -> int:
         return int(round(self.data.time * 1e9))
+
+
+@lru_cache(maxsize=1)
+def shared_world() -> Tabletop:
+    """The world of this process, made on first use: it takes a second and holds a GL context."""
+    return Tabletop()

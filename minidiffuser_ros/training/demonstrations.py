@@ -7,22 +7,13 @@ will really be: the target stays the expert's, the arm arrives a little beside i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from minidiffuser_ros.contract.keypose import Keypose
-from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of, save_demonstration
+from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.geometry.rotation import quat_from_yaw, quat_multiply
 from minidiffuser_ros.simulation.tabletop import Tabletop
-
-__all__ = ["Disturbance", "demonstrate", "save_demonstration", "shared_world"]
-
-
-@lru_cache(maxsize=1)
-def shared_world() -> Tabletop:
-    """The world of this process, made on first use: it takes a second and holds a GL context."""
-    return Tabletop()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,64 @@
+"""One episode of a policy or of the expert in the directly stepped world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from minidiffuser_ros.contract.errors import MotionError, ObservationError
+from minidiffuser_ros.policy.policy import Policy
+from minidiffuser_ros.simulation.tabletop import Tabletop
+
+
+@lru_cache(maxsize=1)
+def shared_policy(checkpoint: Path) -> Policy:
+    """The policy of this process, on one thread: the other cores have their own processes."""
+    torch.set_num_threads(1)
+    return Policy.load(checkpoint)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How one episode ended. `reason` is empty on success."""
+
+    task: str
+    seed: int
+    instruction: str
+    success: bool
+    keyposes: int
+    reason: str
+
+
+def roll_out_expert(world: Tabletop, task: str, seed: int) -> Rollout:
+    """The scripted expert's keyposes, executed blindly."""
+    instruction = world.reset(task, seed)
+    keyposes = world.expert()
+    for keypose in keyposes:
+        world.execute(keypose)
+    success = world.success()
+    return Rollout(task, seed, instruction, success, len(keyposes), "" if success else "the expert failed")
+
+
+def roll_out(world: Tabletop, policy: Policy, task: str, seed: int) -> Rollout:
+    """The policy until the rule holds, a goal cannot be reached, it holds twice, or the keyposes are spent."""
+    instruction = world.reset(task, seed)
+    limit, holds, reason = world.task.max_keyposes, 0, "keyposes spent"
+    for index in range(limit):
+        try:
+            decision = policy.decide(world.observe(), instruction, seed=seed * 100 + index)
+            holds = holds + 1 if decision.holds else 0
+            if holds == 2:
+                reason = "held still before the task was done"
+                break
+            world.execute(decision.keypose)
+        except ObservationError as error:
+            reason = str(error)
+            break
+        except MotionError:
+            continue  # another sample from the same place: the graph tries once more, too
+        if world.success():
+            return Rollout(task, seed, instruction, True, index + 1, "")
+    return Rollout(task, seed, instruction, False, index + 1, reason)
