@@ -24,6 +24,7 @@ class PointBlock(nn.Module):
     def __init__(self, channels: int, text: int, config: MiniDiffuserConfig) -> None:
         super().__init__()
         self.num_heads = max(1, channels // config.head_channels)
+        self.patch_size = config.patch_size
         self.position = SubmanifoldConv(channels, channels)
         self.position_norm = nn.LayerNorm(channels)
         self.attention_norm, self.text_norm, self.mlp_norm = (nn.LayerNorm(channels) for _ in range(3))
@@ -37,15 +38,31 @@ class PointBlock(nn.Module):
         """x [N, C], text [B, T, D], text_mask [B, T] -> [N, C]."""
         x = x + self.position_norm(self.position(x, level))
         padded = level.pad(self.attention_norm(x))
-        x = x + level.unpad(self.out(self._attend(*self.qkv(padded).chunk(3, dim=-1), level.mask)))
+        patches, mask = self._patches(padded, level.mask)
+        query, key, value = self.qkv(patches).chunk(3, dim=-1)
+        attended = self.out(self._attend(query, key, value, mask)).unflatten(0, (len(padded), -1)).flatten(1, 2)
+        x = x + level.unpad(attended[:, : padded.shape[1]])
         query = self.text_query(level.pad(self.text_norm(x)))
         key, value = self.text_key_value(text).chunk(2, dim=-1)
         x = x + level.unpad(self.text_out(self._attend(query, key, value, text_mask)))
         return x + self.mlp(self.mlp_norm(x))
 
+    def _patches(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the serialized clouds [B, V, C] into patches [B p, S, C] of equal size with their mask [B p, S].
+
+        A patch without any voxel keeps one allowed key: softmax over nothing would be NaN.
+        """
+        count = -(-padded.shape[1] // self.patch_size)
+        size = -(-padded.shape[1] // count)
+        missing = count * size - padded.shape[1]
+        patches = F.pad(padded, (0, 0, 0, missing)).unflatten(1, (count, size)).flatten(0, 1)
+        allowed = F.pad(mask, (0, missing)).unflatten(1, (count, size)).flatten(0, 1).clone()
+        allowed[:, 0] |= ~allowed.any(dim=1)
+        return patches, allowed
+
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
+        out: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         return out.transpose(1, 2).flatten(2)
 
 

@@ -15,6 +15,7 @@ class MiniDiffuserConfig:
     encoder_channels: tuple[int, ...] = (32, 64, 96, 128)
     decoder_channels: tuple[int, ...] = (48, 64, 96)
     head_channels: int = 16
+    patch_size: int = 128
     width: int = 96
     num_heads: int = 4
     neck_levels: tuple[int, ...] = (3, 2, 1, 0, 0)

@@ -6,7 +6,7 @@ A packed tensor is [N, C] with `batch` [N] saying whose each row is; a padded on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,12 +30,23 @@ def cell_keys(batch: Tensor, cells: Tensor) -> Tensor:
     return ((batch * SPAN + shifted[..., 0]) * SPAN + shifted[..., 1]) * SPAN + shifted[..., 2]
 
 
+def z_order(cells: Tensor) -> Tensor:
+    """Morton code [N] of cells [N, 3]: the bits of the three axes interleaved."""
+    shifted = (cells + MARGIN).clamp(0, SPAN - 1)
+    code = torch.zeros_like(shifted[:, 0])
+    for bit in range(SPAN.bit_length() - 1):
+        for axis in range(3):
+            code |= ((shifted[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return code
+
+
 @dataclass(frozen=True)
 class VoxelLevel:
     """The occupied cells of one resolution. Sizes in metres; `size` is the cell's edge.
 
     coord [N, 3]: mean position of what lies in the cell. parent [n]: row here of each row of the finer level.
-    slots [B, V]: packed row of each padded slot (N where empty). mask [B, V]: slot in use.
+    slots [B, V]: packed row of each padded slot (N where empty), each cloud in z-order, so that neighbours in the
+    sequence are neighbours in space. places [N]: flat slot of each row. mask [B, V]: slot in use.
     """
 
     size: float
@@ -46,6 +57,7 @@ class VoxelLevel:
     parent: Tensor
     neighbours: Tensor
     slots: Tensor
+    places: Tensor
     mask: Tensor
 
     def lookup(self, batch: Tensor, cells: Tensor) -> Tensor:
@@ -66,7 +78,7 @@ class VoxelLevel:
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, V, C] -> [N, C]; inverse of `pad`."""
-        return padded[self.mask]
+        return padded.flatten(0, 1)[self.places]
 
 
 def voxelize(size: float, batch: Tensor, coord: Tensor, num_clouds: int) -> VoxelLevel:
@@ -82,11 +94,15 @@ def voxelize(size: float, batch: Tensor, coord: Tensor, num_clouds: int) -> Voxe
     occupancy = torch.bincount(cloud, minlength=num_clouds)
     column = torch.arange(int(occupancy.max()), device=coord.device).unsqueeze(0)
     mask = column < occupancy.unsqueeze(1)
-    slots = torch.where(mask, (occupancy.cumsum(0) - occupancy).unsqueeze(1) + column, total)
-    level = VoxelLevel(size, keys, cloud, cells, mean, parent, keys, slots, mask)
+    order = torch.argsort(cloud * SPAN**3 + z_order(cells))
+    slots = torch.full(mask.shape, total, device=coord.device)
+    slots[mask] = order
+    places = torch.empty_like(order)
+    places[order] = mask.flatten().nonzero().squeeze(1)
+    level = VoxelLevel(size, keys, cloud, cells, mean, parent, keys, slots, places, mask)
     around = cells.unsqueeze(1) + OFFSETS.to(cells.device)
     neighbours = level.lookup(cloud.unsqueeze(1).expand(-1, 27), around)
-    return VoxelLevel(size, keys, cloud, cells, mean, parent, neighbours, slots, mask)
+    return replace(level, neighbours=neighbours)
 
 
 def build_levels(size: float, num_levels: int, batch: Tensor, coord: Tensor, num_clouds: int) -> list[VoxelLevel]:
