@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minidiffuser_ros.model.attention import plain_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.layers import Mlp, SubmanifoldConv
 from minidiffuser_ros.model.voxels import VoxelLevel, max_pool, mean_pool
@@ -62,8 +63,7 @@ class PointBlock(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value))
-        out: Tensor = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
-        return out.transpose(1, 2).flatten(2)
+        return plain_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
 class PointUNet(nn.Module):

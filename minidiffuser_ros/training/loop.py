@@ -89,7 +89,7 @@ class Trainer:
         self.optimizer.step()
         self.step_number += 1
         self._update_average()
-        return {name: float(value) for name, value in losses.items()}
+        return {name: float(value.detach()) for name, value in losses.items()}
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """L1 of eq. 9 over all samples, cross-entropy over the axes, binary cross-entropy of the gripper."""
