@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient
 from rclpy.client import Client
 from rclpy.task import Future
 
+from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
 POLL_S = 0.1

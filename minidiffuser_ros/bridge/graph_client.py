@@ -20,13 +20,13 @@ from typing import Any
 from action_msgs.msg import GoalStatus
 from lifecycle_msgs.msg import State
 from lifecycle_msgs.srv import GetState
-from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from minidiffuser_ros.action import Gripper, RunPolicy
+from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.calls import Cancelled, call, never, perform
 from minidiffuser_ros.bridge.telemetry import record_from_message
 from minidiffuser_ros.contract.errors import ConnectionLostError, MotionError, UnknownTaskError

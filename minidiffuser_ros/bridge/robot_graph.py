@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 
-from rclpy.action import ActionClient
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from minidiffuser_ros.action import ExecuteKeypose
+from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.calls import Cancelled, call, never, perform
 from minidiffuser_ros.bridge.conversions import keypose_to_message, observation_from_capture, stamp_from_ns, stamp_to_ns
 from minidiffuser_ros.bridge.qos import LATCHED, subscription_events

@@ -15,7 +15,6 @@ import pytest
 from action_msgs.msg import GoalStatus
 from geometry_msgs.msg import PoseStamped
 from rcl_interfaces.srv import SetParameters
-from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,6 +26,7 @@ from std_srvs.srv import Trigger
 from minidiffuser_ros.action import ExecuteKeypose, Gripper
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES
 from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
+from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.conversions import joint_positions, keypose_to_message, stamp_to_ns
 from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA

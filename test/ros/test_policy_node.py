@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient, ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
@@ -24,6 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from visualization_msgs.msg import MarkerArray
 
 from minidiffuser_ros.action import ExecuteKeypose, RunPolicy
+from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.conversions import fill_capture, keypose_from_message, stamp_from_ns, stamp_to_ns
 from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
