@@ -46,7 +46,8 @@ class PointBlock(nn.Module):
         query = self.text_query(level.pad(self.text_norm(x)))
         key, value = self.text_key_value(text).chunk(2, dim=-1)
         x = x + level.unpad(self.text_out(self._attend(query, key, value, text_mask)))
-        return x + self.mlp(self.mlp_norm(x))
+        out: Tensor = x + self.mlp(self.mlp_norm(x))
+        return out
 
     def _patches(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the serialized clouds [B, V, C] into patches [B p, S, C] of equal size with their mask [B p, S].

@@ -35,9 +35,10 @@ class FilmNorm(nn.Module):
     def __init__(self, width: int, context: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.film = nn.Sequential(nn.SiLU(), nn.Linear(context, 2 * width))
-        nn.init.zeros_(self.film[1].weight)
-        nn.init.zeros_(self.film[1].bias)
+        modulation = nn.Linear(context, 2 * width)
+        nn.init.zeros_(modulation.weight)
+        nn.init.zeros_(modulation.bias)
+        self.film = nn.Sequential(nn.SiLU(), modulation)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x [B, M, L, C], context [B, M, D]."""
@@ -48,6 +49,8 @@ class FilmNorm(nn.Module):
 
 class SinusoidalEmbedding(nn.Module):
     """Sines and cosines of a scalar [...] -> [..., width]."""
+
+    frequencies: Tensor
 
     def __init__(self, width: int, max_period: float = 1000.0) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ Legend: B conditions, M samples, T instruction tokens, n points of all clouds pa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,7 @@ class Inputs:
 
     def to(self, device: torch.device | str) -> Inputs:
         """The same batch on another device."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
-        return Inputs(**moved)
+        return replace(self, **{k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Condition:
 
 class MiniDiffuser(nn.Module):
     """The network. `encode` once, `denoise` per step and sample, `classify` at the denoised positions."""
+
+    instruction_mean: Tensor
 
     def __init__(self, config: MiniDiffuserConfig) -> None:
         super().__init__()
@@ -108,7 +109,8 @@ class MiniDiffuser(nn.Module):
     ) -> Tensor:
         """Displacement [B, M, 3] in metres from each noisy position [B, M, 3] to where it came from."""
         z = self._stream(self.sample, self.neck, condition.neck, condition, positions, self.time(timesteps), execute)
-        return self.displacement(z).float() * REACH
+        moved: Tensor = self.displacement(z).float() * REACH
+        return moved
 
     def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m."""
@@ -134,4 +136,5 @@ class MiniDiffuser(nn.Module):
         context = self.context(torch.cat([time.to(summary.dtype), summary], dim=-1))
         for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
             z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
-        return z.squeeze(2)
+        out: Tensor = z.squeeze(2)
+        return out

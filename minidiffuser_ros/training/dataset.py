@@ -114,12 +114,13 @@ def augment(
     shift = np.array([*rng.uniform(-augmentation.shift, augmentation.shift, 2), 0.0])
 
     def move(p: NDArray[np.floating]) -> NDArray[np.float64]:
-        return (p - center) @ turn.T + center + shift
+        moved: NDArray[np.float64] = (p - center) @ turn.T + center + shift
+        return moved
 
     keep = rng.random(len(points)) >= rng.uniform(0.0, augmentation.dropout)
-    moved = move(points[keep]) + rng.normal(0.0, augmentation.jitter, (int(keep.sum()), 3))
+    jittered = move(points[keep]) + rng.normal(0.0, augmentation.jitter, (int(keep.sum()), 3))
     return (
-        moved.astype(np.float32),
+        jittered.astype(np.float32),
         colors[keep],
         np.concatenate([move(tool[:3]), quat_multiply(quat, tool[3:])]),
         np.concatenate([move(target[:3]), quat_multiply(quat, target[3:7]), target[7:]]),
