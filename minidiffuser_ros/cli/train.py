@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         learning_rate=args.learning_rate, threads=args.threads,
     )  # fmt: skip
     training, held_out = load_split(args.data, PolicyConfig().model.rotation_bins)
-    trainer = Trainer(config, PolicyConfig(spec=training.spec), training, args.device)
+    trainer = Trainer(
+        config, PolicyConfig(spec=training.spec, instructions=tuple(training.instructions())), training, args.device
+    )
     if (args.out / "resume.pt").exists():
         trainer.resume(args.out)
     with tqdm(total=config.steps, initial=trainer.step_number, unit="step") as bar:

@@ -20,6 +20,7 @@ from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale, View, collate
+from minidiffuser_ros.policy.known_instructions import KnownInstructions
 from minidiffuser_ros.policy.rotation_bins import quat_from_bins
 
 DENSITY_RADIUS = 0.02  # m: candidates within this distance support each other
@@ -53,6 +54,7 @@ class Policy:
         self.device = device
         self.network = network.to(device).eval()
         self.encoder = InstructionEncoder()
+        self.known = KnownInstructions(config.instructions, self.encoder)
         self.schedule = NoiseSchedule(config.schedule).to(device)
         self.scale = PositionScale(config.spec)
 
@@ -80,6 +82,7 @@ class Policy:
 
         Raises SpecMismatchError for an observation of another spec and InstructionError for an unusable sentence.
         """
+        self.known.require(instruction)
         differences = self.spec.differences(observation.spec)
         if differences:
             raise SpecMismatchError("the policy was trained on other observations: " + "; ".join(differences))
