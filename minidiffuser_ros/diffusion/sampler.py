@@ -32,11 +32,15 @@ class SamplerConfig:
 
 
 def inference_timesteps(num_train_timesteps: int, num_inference_steps: int) -> list[int]:
-    """Noisiest first, always starting at K - 1 (`trailing` spacing in diffusers' words)."""
+    """Evenly from K - 1, the noisiest, down to 0 (`linspace` spacing in diffusers' words).
+
+    Ending at 0 matters with few steps: from a last step of some noise left, what is told is the mean over nearby
+    originals, not one of them.
+    """
     if num_inference_steps > num_train_timesteps:
         raise ConfigurationError(f"{num_inference_steps} inference steps exceed the {num_train_timesteps} trained ones")
-    stride = num_train_timesteps / num_inference_steps
-    return [int(round(num_train_timesteps - i * stride)) - 1 for i in range(num_inference_steps)]
+    stride = (num_train_timesteps - 1) / max(1, num_inference_steps - 1)
+    return [round(num_train_timesteps - 1 - i * stride) for i in range(num_inference_steps)]
 
 
 def sample(

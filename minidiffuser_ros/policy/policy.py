@@ -93,7 +93,7 @@ class Policy:
         )  # fmt: skip
         condition = self.network.encode(collate([view], self.spec).to(self.device))
         encoded = time.perf_counter()
-        positions = self._sample(condition, seed)
+        positions = self.sample_positions(condition, seed)
         keyposes = self._keyposes(condition, positions)
         denoised = time.perf_counter()
         candidates = positions[0].double().cpu().numpy()
@@ -113,7 +113,7 @@ class Policy:
             self.config.sampler.num_inference_steps,
         )
 
-    def _sample(self, condition: Condition, seed: int) -> Tensor:
+    def sample_positions(self, condition: Condition, seed: int) -> Tensor:
         """Candidate positions [1, N, 3] in metres."""
         generator = torch.Generator().manual_seed(seed)
         noisy = self.schedule.initial_noise(

@@ -37,7 +37,7 @@ def keypose_errors(checkpoint: Path, held_out: DemonstrationSet, limit: int = 25
     for index in np.linspace(0, len(held_out) - 1, min(limit, len(held_out))).astype(int):
         batch = held_out.batch([int(index)], None, Augmentation())
         condition = policy.network.encode(batch.inputs)
-        positions = policy._sample(condition, seed=int(index))
+        positions = policy.sample_positions(condition, seed=int(index))
         rotation, gripper = policy.network.classify(condition, batch.positions.unsqueeze(1))
         distances.append((positions[0] - batch.positions).norm(dim=-1))
         right.append(bool((rotation[0, 0].argmax(-1) == batch.bins[0]).all()))

@@ -1,0 +1,61 @@
+"""The forward process and the algebra around it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
+
+SCHEDULES = [
+    ScheduleConfig(beta_schedule=beta, prediction_type=kind)  # type: ignore[arg-type]
+    for beta in ("scaled_linear", "squaredcos_cap_v2")
+    for kind in ("epsilon", "sample", "v_prediction")
+]
+
+
+@pytest.mark.parametrize("config", SCHEDULES, ids=lambda c: f"{c.beta_schedule}-{c.prediction_type}")
+def test_splitting_the_true_target_gives_original_and_noise_back(config: ScheduleConfig) -> None:
+    schedule, g = NoiseSchedule(config), torch.Generator().manual_seed(0)
+    original, noise = torch.randn(50, 3, generator=g), torch.randn(50, 3, generator=g)
+    steps = torch.randint(90, (50,), generator=g)  # the very last steps of the cosine amplify rounding
+    noisy = schedule.add_noise(original, noise, steps)
+    got_original, got_noise = schedule.split(schedule.target(original, noise, steps), noisy, steps)
+    torch.testing.assert_close(got_original, original, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(got_noise, noise, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("config", SCHEDULES[::3], ids=lambda c: c.beta_schedule)
+def test_variance_is_preserved_and_the_signal_only_fades(config: ScheduleConfig) -> None:
+    schedule = NoiseSchedule(config)
+    signal, sigma = schedule.coefficients(torch.arange(100))
+    torch.testing.assert_close(signal**2 + sigma**2, torch.ones(100, 1))
+    assert (schedule.alphas_cumprod.diff() < 0).all()
+
+
+def test_one_hundred_scaled_linear_steps_do_not_end_in_noise_and_the_cosine_does() -> None:
+    last = {c.beta_schedule: float(NoiseSchedule(c).alphas_cumprod[-1]) for c in SCHEDULES}
+    assert last["scaled_linear"] == pytest.approx(0.485, abs=2e-3)
+    assert last["squaredcos_cap_v2"] < 1e-4
+
+
+@pytest.mark.parametrize("config", SCHEDULES[::3], ids=lambda c: c.beta_schedule)
+def test_sampling_starts_at_the_terminal_marginal_of_the_forward_process(config: ScheduleConfig) -> None:
+    schedule, g = NoiseSchedule(config), torch.Generator().manual_seed(1)
+    mean, spread, count = 0.3, 0.4, 40000
+    data = mean + spread * torch.randn(count, 1, generator=g)
+    ends = schedule.add_noise(data, torch.randn(count, 1, generator=g), torch.full((count,), 99))
+    start = schedule.initial_noise((count, 1), mean, spread, g)
+    tolerance = 4.0 / math.sqrt(count)
+    assert float(start.mean()) == pytest.approx(float(ends.mean()), abs=2 * tolerance)
+    assert float(start.std()) == pytest.approx(float(ends.std()), abs=2 * tolerance)
+
+
+def test_unknown_names_and_too_few_steps_are_refused_and_the_known_names_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"'linear' is not one of scaled_linear, squaredcos_cap_v2"):
+        ScheduleConfig(beta_schedule="linear")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="at least 2, got 1"):
+        ScheduleConfig(num_train_timesteps=1)
