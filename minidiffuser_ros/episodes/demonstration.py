@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,10 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 
 FORMAT = 1
-ARRAYS = ("counts", "points", "colors", "tool", "openings", "joints", "targets")
+ARRAYS: dict[str, type[np.generic]] = {
+    "counts": np.int64, "points": np.float32, "colors": np.uint8, "tool": np.float64, "openings": np.float64,
+    "joints": np.float64, "targets": np.float64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def demonstration_of(
 
 
 def save_demonstration(demonstration: Demonstration, path: Path) -> None:
-    """Write to a temporary name and rename: a file that exists is complete."""
+    """Write to a temporary name and rename: a file that exists is complete, and a failure leaves nothing behind."""
     header = {
         "format": FORMAT,
         "task": demonstration.task,
@@ -79,13 +81,17 @@ def save_demonstration(demonstration: Demonstration, path: Path) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file, header=np.array(json.dumps(header)), **{name: getattr(demonstration, name) for name in ARRAYS}
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file, header=np.array(json.dumps(header)), **{name: getattr(demonstration, name) for name in ARRAYS}
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_demonstration(path: Path) -> Demonstration:
@@ -96,6 +102,8 @@ def load_demonstration(path: Path) -> Demonstration:
             arrays = {name: archive[name] for name in ARRAYS}
         if header["format"] != FORMAT:
             raise EpisodeError(f"{path} has format {header['format']}, this version reads {FORMAT}: make it again")
+        if isinstance(header["instructions"], str):
+            raise EpisodeError(f"{path}: 'instructions' is one text instead of a list: make it again")
         demonstration = Demonstration(
             header["task"],
             int(header["variation"]),
@@ -104,16 +112,35 @@ def load_demonstration(path: Path) -> Demonstration:
             ObservationSpec.from_dict(header["spec"]),
             **arrays,
         )
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise EpisodeError(f"cannot read the demonstration {path} ({error.strerror}): name a file of one") from None
+    except EpisodeError:
+        raise
+    except Exception as error:  # damaged and foreign files make zipfile, zlib and numpy raise almost anything
         raise EpisodeError(
             f"{path} is not a demonstration of this package ({error}): delete it and make it again"
         ) from None
-    steps, points = len(demonstration.counts), int(demonstration.counts.sum())
+    problem = _problem(demonstration)
+    if problem:
+        raise EpisodeError(f"{path}: {problem}: make it again")
+    return demonstration
+
+
+def _problem(demonstration: Demonstration) -> str:
+    """What keeps the parts from fitting together; empty where they fit."""
+    instructions = demonstration.instructions
+    if not instructions or not all(isinstance(sentence, str) for sentence in instructions):
+        return f"'instructions' must be one or more sentences, is {list(instructions)}"
+    counts = demonstration.counts
+    if counts.ndim != 1 or counts.dtype != np.int64 or len(counts) == 0 or (counts < 1).any():
+        return f"'counts' must be one positive int64 per step, is {counts.dtype} {counts.tolist()}"
+    steps, points = len(counts), int(counts.sum())
     shapes = {
         "points": (points, 3), "colors": (points, 3), "tool": (steps, 7), "openings": (steps,),
         "joints": (steps, 7), "targets": (steps, 8),
     }  # fmt: skip
     for name, shape in shapes.items():
-        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
-            raise EpisodeError(f"{path}: '{name}' must be finite and {shape}, is {arrays[name].shape}: make it again")
-    return demonstration
+        array, dtype = getattr(demonstration, name), np.dtype(ARRAYS[name])
+        if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
+            return f"'{name}' must be finite {dtype} {shape}, is {array.dtype} {array.shape}"
+    return ""

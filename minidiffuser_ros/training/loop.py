@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ class Trainer:
         losses = self.losses(batch, generator)
         total = self.config.position_weight * losses["position"] + losses["rotation"] + losses["gripper"]
         if not torch.isfinite(total):
-            raise ConfigurationError(f"the loss became {float(total)} at step {self.step_number}: lower learning_rate")
+            raise ConfigurationError(f"the loss became {total.item()} at step {self.step_number}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
@@ -132,7 +133,7 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.average, self.step_number = state["average"], int(state["step"])
-        except (RuntimeError, KeyError, ValueError, OSError) as error:
+        except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{path} does not continue this training ({reason}): use another --out") from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -56,8 +58,9 @@ def test_ddim_is_a_function_of_its_start_and_ddpm_is_not() -> None:
 @pytest.mark.parametrize("steps", [1, 3, 10, 100])
 def test_every_walk_starts_at_the_noisiest_step_and_only_descends(steps: int) -> None:
     walk = inference_timesteps(100, steps)
-    assert len(walk) == steps and walk[0] == 99
-    assert all(a > b >= 0 for a, b in zip(walk, walk[1:], strict=False))
+    assert len(walk) == steps
+    assert walk[0] == 99
+    assert all(a > b >= 0 for a, b in itertools.pairwise(walk))
 
 
 def test_more_steps_than_were_trained_or_none_are_refused() -> None:

@@ -1,0 +1,87 @@
+"""Demonstrations as batches: what augmentation keeps, and that episodes are split whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import SPEC, demonstration
+
+from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.episodes.demonstration import save_demonstration
+from minidiffuser_ros.geometry.rotation import angle_between_deg, quat_from_yaw
+from minidiffuser_ros.training.dataset import Augmentation, DemonstrationSet, augment, load_split
+
+EXACT = Augmentation(jitter=0.0, dropout=0.0)
+
+
+def moved(seed: int, augmentation: Augmentation) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    d = demonstration(seed, steps=1)
+    before = (d.points, d.colors, d.tool[0], d.targets[0])
+    return before, augment(*before, SPEC, np.random.default_rng(seed), augmentation)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cloud_tool_and_target_move_as_one_rigid_body(seed: int) -> None:
+    (points, _, tool, target), (new_points, _, new_tool, new_target) = moved(seed, EXACT)
+    before = np.concatenate([points, [tool[:3]], [target[:3]]])
+    after = np.concatenate([new_points, [new_tool[:3]], [new_target[:3]]])
+    distances = [np.linalg.norm(p[:, None] - p[None], axis=-1) for p in (before, after)]
+    np.testing.assert_allclose(*distances, atol=1e-6)
+    np.testing.assert_allclose(before[:, 2], after[:, 2], atol=1e-6)
+    between = angle_between_deg(tool[3:], target[3:7]), angle_between_deg(new_tool[3:], new_target[3:7])
+    assert between[0] == pytest.approx(between[1], abs=1e-4)
+
+
+def test_the_target_turns_by_the_angle_that_the_cloud_turns_by() -> None:
+    (points, _, _, target), (new_points, _, _, new_target) = moved(3, EXACT)
+    arms = [(p - p.mean(0))[:, :2] for p in (points, new_points)]
+    angles = [np.arctan2(a[:, 1], a[:, 0]) for a in arms]
+    turn = float(np.angle(np.exp(1j * (angles[1] - angles[0]))).mean())
+    assert abs(turn) > 0.01
+    expected = quat_from_yaw(turn)
+    got = angle_between_deg(target[3:7], new_target[3:7])
+    assert got == pytest.approx(abs(np.rad2deg(turn)), abs=0.05)
+    assert angle_between_deg(quat_from_yaw(0.0), expected) == pytest.approx(got, abs=0.05)
+
+
+def test_dropout_takes_points_with_their_colours() -> None:
+    (points, colors, _, _), (new_points, new_colors, _, _) = moved(1, Augmentation(0.0, 0.0, 0.0, 0.5))
+    assert 0 < len(new_points) < len(points)
+    rows = [int(np.argmin(np.linalg.norm(points - p, axis=1))) for p in new_points]
+    np.testing.assert_array_equal(new_colors, colors[rows])
+
+
+def test_a_batch_depends_on_its_generator_only() -> None:
+    data = DemonstrationSet([demonstration(i) for i in range(4)], 72)
+    batches = [data.batch([0, 3, 5], np.random.default_rng(seed), Augmentation()) for seed in (7, 7, 8)]
+    assert batches[0].inputs.points.equal(batches[1].inputs.points)
+    assert batches[0].positions.equal(batches[1].positions)
+    assert not batches[0].positions.equal(batches[2].positions)
+
+
+def test_without_a_generator_the_stored_step_comes_back() -> None:
+    d = demonstration(0)
+    batch = DemonstrationSet([d], 72).batch([1], None, Augmentation())
+    np.testing.assert_allclose(batch.positions[0], d.targets[1, :3], atol=1e-6)
+    np.testing.assert_allclose(batch.inputs.points, d.points[d.counts[0] :], atol=0)
+
+
+def test_no_episode_lies_on_both_sides_of_the_split(tmp_path: Path) -> None:
+    for seed in range(24):
+        save_demonstration(demonstration(seed), tmp_path / "lump" / f"{seed:06d}.npz")
+    training, held_out = load_split(tmp_path, 72, validation_fraction=0.25)
+    seeds = [{d.seed for d in part._demonstrations} for part in (training, held_out)]
+    assert not seeds[0] & seeds[1]
+    assert len(seeds[0]) == 18
+    assert len(seeds[1]) == 6
+
+
+def test_too_few_or_unlike_demonstrations_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(EpisodeError, match=r"holds 0 demonstrations.*minidiffuser demos"):
+        load_split(tmp_path, 72)
+    other = demonstration(1, spec=replace(SPEC, voxel_size=0.01))
+    with pytest.raises(EpisodeError, match=r"voxel_size: 0\.008 against 0\.01"):
+        DemonstrationSet([demonstration(0), other], 72)
