@@ -40,8 +40,8 @@ class CameraView:
 def lift(view: CameraView) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Every pixel with a valid depth as a point [N, 3] in the policy frame and its colour [N, 3]."""
     height, width = view.depth.shape
-    points = view.camera.scaled(width, height).deproject(view.depth)
     valid = np.isfinite(view.depth) & (view.depth > 0.0)
+    points = view.camera.scaled(width, height).deproject(np.where(valid, view.depth, 0.0))
     color = view.color
     if color.shape[:2] != (height, width):
         rows = (np.arange(height) + 0.5) * color.shape[0] / height
