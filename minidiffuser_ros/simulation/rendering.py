@@ -10,14 +10,17 @@ from minidiffuser_ros.geometry.camera import PinholeCamera
 
 
 class RgbdRenderer:
-    """Renders named cameras of a model. The GL context belongs to the thread that made it: use it there only."""
+    """Renders named cameras of a model. The GL context belongs to the thread that made it: use it there only.
+
+    Several may live in one thread: each makes its own context current before it draws.
+    """
 
     def __init__(self, model: mujoco.MjModel, camera: PinholeCamera) -> None:
         self._model = model
         self._camera = camera
         self._gl = mujoco.GLContext(camera.width, camera.height)
         self._gl.make_current()
-        self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        self._context: mujoco.MjrContext | None = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
         self._scene = mujoco.MjvScene(model, maxgeom=400)
@@ -28,6 +31,7 @@ class RgbdRenderer:
 
     def render(self, data: mujoco.MjData, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Colour [H, W, 3] and metric depth along z [H, W] of camera `name`; the far plane reads as NaN."""
+        self._gl.make_current()
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED
         view.fixedcamid = self._model.camera(name).id
@@ -48,5 +52,9 @@ class RgbdRenderer:
 
     def close(self) -> None:
         """Free the GL context; harmless when called twice."""
+        if self._context is None:
+            return
+        self._gl.make_current()
         self._context.free()
         self._gl.free()
+        self._context = None
