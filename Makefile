@@ -20,6 +20,9 @@ OVERLAY := install/.built
 OVERLAY_INPUTS := CMakeLists.txt package.xml scripts/build_overlay.sh scripts/node.py.in scripts/probe_gl.py \
   $(wildcard msg/*.msg srv/*.srv action/*.action launch/* config/* models/*)
 
+# What a checkpoint consists of; the state to go on training from stays behind.
+POLICY_FILES := model.safetensors config.json training.json eval.json README.md
+
 ENV := source ./env.sh &&
 # A domain of its own for each run, so that two runs on one machine never hear each other.
 ENV_RUN := $(ENV) export ROS_DOMAIN_ID=$$((RANDOM % 100 + 1)) &&
@@ -53,9 +56,12 @@ test: build ## all tests, with the real ROS graph and the simulated arm; ARGS="-
 demo: build ## six sentences through the live graph on the simulated arm; pictures in out/demo
 	$(ENV_RUN) minidiffuser demo --out out/demo
 
-policy: build ## the policy from nothing: demonstrations and training
+# Each step goes on where it was stopped. The shipped policy is replaced only by one that was trained and measured.
+policy: build ## the shipped policy from nothing: demonstrations, training, evaluation
 	$(ENV_RUN) minidiffuser demos --out data/tabletop_small --per-task 800
-	$(ENV_RUN) minidiffuser train data/tabletop_small --out models/tabletop_small
+	$(ENV_RUN) minidiffuser train data/tabletop_small --out runs/tabletop_small --steps 3000 --learning-rate 2e-3
+	$(ENV_RUN) minidiffuser evaluate runs/tabletop_small --episodes 50 --json runs/tabletop_small/eval.json --card
+	install -D -m 644 -t models/tabletop_small $(addprefix runs/tabletop_small/,$(POLICY_FILES))
 
 clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -16,6 +16,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from minidiffuser_ros.bridge.lifecycle import EXIT_CRASH, EXIT_USER_ERROR, ManagedNode
+from minidiffuser_ros.bridge.scheduling import share_interpreter
 from minidiffuser_ros.contract.errors import MinidiffuserError
 
 THREADS = 4
@@ -32,6 +33,7 @@ def run_node(factory: Callable[[], ManagedNode], argv: Sequence[str] | None = No
     0 after a clean stop, 2 when the user has something to fix, 1 after a crash. The executor keeps spinning during the
     teardown, so that the last status and the results of cancelled goals still go out. A second Ctrl-C ends at once.
     """
+    share_interpreter()
     # rclpy's own handlers would invalidate the context before the arm has been stopped.
     rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     signals = _StopSignals()

@@ -22,10 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing; returns 0."""
-    import multiprocessing
-
     from tqdm import tqdm
 
+    from minidiffuser_ros.cli.jobs import results_of
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.simulation.tasks import make_task
 
@@ -40,11 +39,9 @@ def run(args: argparse.Namespace) -> int:
             for seed in range(args.seed, args.seed + args.per_task) for task in args.tasks]  # fmt: skip
     missing = [job for job in jobs if not job[0].exists()]
     failed = 0
-    # A GL context does not survive a fork.
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        results = pool.imap_unordered(_make, missing, chunksize=4)
-        for succeeded in tqdm(results, total=len(jobs), initial=len(jobs) - len(missing), unit="demo"):
-            failed += not succeeded
+    results = results_of(_make, missing, args.workers)
+    for succeeded in tqdm(results, total=len(jobs), initial=len(jobs) - len(missing), unit="demo"):
+        failed += not succeeded
     print(f"{len(jobs) - failed} demonstrations in {args.out}; the expert failed in {failed}")
     return 0
 

@@ -20,15 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=50, help="episodes per task (default: 50)")
     parser.add_argument("--seed", type=int, default=100000, help="first seed; test seeds start at 100000")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--card", action="store_true", help="write the figures into the checkpoint's README.md, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; prints a table and returns 0."""
-    import multiprocessing
-
     from tqdm import tqdm
 
+    from minidiffuser_ros.cli.jobs import results_of
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.policy.checkpoint import load_checkpoint
     from minidiffuser_ros.simulation.tasks import make_task
@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
         make_task(task)
     seeds = range(args.seed, args.seed + args.episodes)
     jobs = [(args.checkpoint, task, seed) for seed in seeds for task in args.tasks]
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
-        pairs = list(tqdm(pool.imap_unordered(_episode, jobs), total=len(jobs), unit="episode"))
+    pairs = list(tqdm(results_of(_episode, jobs, args.workers), total=len(jobs), unit="episode"))
     report = _report(args.tasks, pairs)
     _print(report)
     if args.json:
@@ -52,6 +51,10 @@ def run(args: argparse.Namespace) -> int:
         partial = args.json.with_suffix(".partial")
         partial.write_text(json.dumps(report, indent=2) + "\n")
         os.replace(partial, args.json)
+    if args.card:
+        from minidiffuser_ros.evaluation.model_card import write_model_card
+
+        print(f"card: {write_model_card(args.checkpoint, report, args.seed)}")
     return 0
 
 

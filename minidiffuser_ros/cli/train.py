@@ -26,13 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train or go on training; returns 0."""
+    from dataclasses import asdict
+
     import torch
     from tqdm import tqdm
 
+    from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.policy.checkpoint import PolicyConfig
     from minidiffuser_ros.training.dataset import load_split
     from minidiffuser_ros.training.loop import Trainer, TrainingConfig, train
 
+    if args.device.split(":")[0] not in ("cpu", "cuda") or (args.device != "cpu" and not torch.cuda.is_available()):
+        raise ConfigurationError(f"--device '{args.device}' is not available here: use cpu, or cuda where there is one")
     torch.set_num_threads(args.threads)
     config = TrainingConfig(
         steps=args.steps, batch_size=args.batch_size, num_samples=args.num_samples, seed=args.seed,
@@ -55,5 +60,7 @@ def run(args: argparse.Namespace) -> int:
         train(trainer, args.out, on_step)
     from minidiffuser_ros.training.metrics import keypose_errors
 
-    print(keypose_errors(args.out, held_out))
+    errors = keypose_errors(args.out, held_out)
+    trainer.write_record(args.out, held_out=asdict(errors))
+    print(errors)
     return 0

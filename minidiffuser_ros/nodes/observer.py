@@ -34,13 +34,13 @@ from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
-from minidiffuser_ros.bridge.scheduling import share_interpreter
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
 from minidiffuser_ros.contract.observation import CameraMount, Observation, ObservationSpec
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.msg import ObserverStatus
 from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder
 from minidiffuser_ros.perception.calibration import load_calibration
+from minidiffuser_ros.perception.cloud import warm_up
 from minidiffuser_ros.perception.streams import MatchedSet, StampMatcher, StreamSettings
 from minidiffuser_ros.srv import Capture
 
@@ -113,6 +113,7 @@ class ObserverNode(ManagedNode):
                 "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
             )
         self._mounts = load_calibration(self.settings.calibration, spec.cameras)
+        warm_up()
         incoming = ReentrantCallbackGroup()
         for camera, topic in self._topics(self.settings.info_topic).items():
             self._subscribe(CameraInfo, topic, partial(self._infos.__setitem__, camera), incoming)
@@ -241,5 +242,4 @@ def _cloud(observation: Observation) -> PointCloud2:
 
 def main() -> int:
     """Entry point of the node."""
-    share_interpreter()
     return run_node(ObserverNode)

@@ -21,7 +21,6 @@ from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.robot_graph import RobotGraph
 from minidiffuser_ros.bridge.run_reporter import RunReporter, Watch
-from minidiffuser_ros.bridge.scheduling import share_interpreter
 from minidiffuser_ros.bridge.telemetry import result_message
 from minidiffuser_ros.bridge.worker import Cancelled, Worker
 from minidiffuser_ros.contract.errors import (
@@ -240,5 +239,4 @@ def _accept(handle: ServerGoalHandle) -> CancelResponse:
 
 def main() -> int:
     """Entry point of the node."""
-    share_interpreter()
     return run_node(PolicyNode)

@@ -38,6 +38,13 @@ def remove_outliers(points: Points, colors: Colors, voxel_size: float) -> tuple[
     return points[index], colors[index]
 
 
+def warm_up() -> None:
+    """Import open3d and use it once, so that the first observation takes no longer than the others."""
+    remove_outliers(
+        np.zeros((OUTLIER_NEIGHBOURS + 1, 3), np.float32), np.zeros((OUTLIER_NEIGHBOURS + 1, 3), np.uint8), 1.0
+    )
+
+
 def thin(points: Points, colors: Colors, max_points: int) -> tuple[Points, Colors]:
     """At most `max_points` of the cloud: a fixed pseudo-random subset, the same for the same cloud."""
     if len(points) <= max_points:

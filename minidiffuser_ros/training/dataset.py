@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,10 @@ class DemonstrationSet:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def episodes_per_task(self) -> dict[str, int]:
+        """How many demonstrations of each task."""
+        return dict(sorted(Counter(d.task for d in self._demonstrations).items()))
 
     def instructions(self) -> list[str]:
         """Every sentence that occurs, once."""

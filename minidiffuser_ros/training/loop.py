@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,6 +70,7 @@ class Trainer:
         self.schedule = NoiseSchedule(policy.schedule).to(device)
         self.scale = PositionScale(policy.spec)
         self.step_number = 0
+        self.seconds = 0.0
 
     def step(self) -> dict[str, float]:
         """One optimiser step; returns its losses."""
@@ -112,11 +114,12 @@ class Trainer:
     def save(self, folder: Path) -> None:
         """The averaged weights as a policy, and everything needed to go on exactly here."""
         save_checkpoint(folder, self.policy, self.average)
-        (folder / "training.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        self.write_record(folder)
         partial = folder / "resume.pt.partial"
         torch.save(
             {
                 "step": self.step_number,
+                "seconds": self.seconds,
                 "network": self.network.state_dict(),
                 "average": self.average,
                 "optimizer": self.optimizer.state_dict(),
@@ -125,6 +128,22 @@ class Trainer:
         )
         os.replace(partial, folder / "resume.pt")
 
+    def write_record(self, folder: Path, **more: Any) -> None:
+        """`training.json`: how this policy was made; the model card is written from it."""
+        record = {
+            "config": asdict(self.config),
+            "steps": self.step_number,
+            "minutes": round(self.seconds / 60.0, 1),
+            "device": self.device,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "demonstrations": self.data.episodes_per_task(),
+            "keypose_steps": len(self.data),
+            **more,
+        }
+        partial = folder / "training.json.partial"
+        partial.write_text(json.dumps(record, indent=2) + "\n")
+        os.replace(partial, folder / "training.json")
+
     def resume(self, folder: Path) -> None:
         """Go on from `save`. Raises CheckpointError where the file does not fit."""
         path = folder / "resume.pt"
@@ -132,7 +151,7 @@ class Trainer:
             state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.step_number = state["average"], int(state["step"])
+            self.average, self.step_number, self.seconds = state["average"], int(state["step"]), float(state["seconds"])
         except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{path} does not continue this training ({reason}): use another --out") from None
@@ -156,7 +175,9 @@ def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, floa
     """Run to the last step; saves every `checkpoint_every` steps, at the end, and when interrupted."""
     try:
         while trainer.step_number < trainer.config.steps:
+            started = time.perf_counter()
             losses = trainer.step()
+            trainer.seconds += time.perf_counter() - started
             on_step(trainer.step_number, losses)
             if trainer.step_number % trainer.config.checkpoint_every == 0:
                 trainer.save(folder)

@@ -123,8 +123,6 @@ def load(path: Path, device: str, threads: int) -> Any:
 
 if __name__ == "__main__":
     from minidiffuser_ros.bridge.process import run_node
-    from minidiffuser_ros.bridge.scheduling import share_interpreter
     from minidiffuser_ros.nodes.policy import PolicyNode
 
-    share_interpreter()
     sys.exit(run_node(lambda: PolicyNode(load=load)))

@@ -1,0 +1,87 @@
+"""The card of a checkpoint: how it was trained and what it was measured to do, written from the files themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+
+CARD = "README.md"
+
+
+def write_model_card(folder: Path, report: Mapping[str, Any], first_seed: int) -> Path:
+    """Write `README.md` beside the weights and return its path; `report` is what `minidiffuser evaluate` writes.
+
+    Raises CheckpointError where the folder does not say how it was trained.
+    """
+    config, _ = load_checkpoint(folder)
+    try:
+        training = json.loads((folder / "training.json").read_text())
+        text = _card(folder.name, config, training, report, first_seed)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}/training.json does not say how the policy was trained: {error!r}") from None
+    partial = folder / f"{CARD}.partial"
+    partial.write_text(text)
+    os.replace(partial, folder / CARD)
+    return folder / CARD
+
+
+def _card(
+    name: str, config: PolicyConfig, training: Mapping[str, Any], report: Mapping[str, Any], first_seed: int
+) -> str:
+    used, held_out = training["config"], training.get("held_out", {})
+    demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
+    rows = [
+        f"| {task} | {rate['success']:.0%} | {rate['low']:.0%} - {rate['high']:.0%} | {rate['n']} | "
+        f"{report['expert'][task]['success']:.0%} |"
+        for task, rate in report["tasks"].items()
+    ]
+    lines = [
+        f"# {name}",
+        "",
+        f"A Mini-Diffuser of {training['parameters'] / 1e6:.1f} M parameters for {len(rows)} tasks of the simulated "
+        "table, shipped so that everything runs out of the box. It was trained on one simulated table and its two "
+        "cameras: on a real arm, record demonstrations of your own and train on them.",
+        "",
+        "## Success",
+        "",
+        f"Directly stepped simulation, seeds from {first_seed}, none of them used in training; Wilson 95 % intervals.",
+        "",
+        "| task | success | 95 % interval | episodes | scripted expert |",
+        "|---|---|---|---|---|",
+        *rows,
+        "",
+        "## Training",
+        "",
+        f"{training['steps']} steps of B = {used['batch_size']} observations times M = {used['num_samples']} noised "
+        f"positions, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
+        f"{training['minutes']:.0f} minutes on {training['device']} with {used['threads']} threads. "
+        f"Demonstrations by the scripted experts: {demonstrations}, {training['keypose_steps']} keyposes in all; half "
+        "of them executed with small errors on purpose.",
+        "",
+    ]
+    if held_out:
+        lines += [
+            f"On {held_out['steps']} held-out keyposes {held_out['within_1cm']:.1%} of the sampled positions lie "
+            f"within 1 cm of the expert's, {held_out['within_2cm']:.1%} within 2 cm; all three rotation bins are "
+            f"right in {held_out['bins_right']:.1%}, the gripper in {held_out['gripper_right']:.1%}.",
+            "",
+        ]
+    lines += [
+        "## What it takes and gives",
+        "",
+        f"A cloud of at most {config.spec.max_points} coloured points in `{config.spec.policy_frame}` from the cameras "
+        f"{', '.join(config.spec.cameras)}, the tool's pose and opening, and an English sentence. It answers with the "
+        f"next keypose: {config.num_candidates} positions are denoised in {config.sampler.num_inference_steps} "
+        f"{config.sampler.kind.upper()} steps, the densest is chosen. Sentences unlike the "
+        f"{len(config.instructions)} of its demonstrations (`config.json`) are refused.",
+        "",
+        "`make policy` makes this folder anew from nothing. Licence: Apache-2.0.",
+        "",
+    ]
+    return "\n".join(lines)
