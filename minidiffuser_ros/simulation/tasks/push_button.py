@@ -21,7 +21,7 @@ from minidiffuser_ros.simulation.world import BODIES, BUTTON_CAP_TOP
 
 PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
 FINGERTIP_BELOW_TOOL = 0.0085  # m from fr3_hand_tcp to the end of the fingers
-HOVER, PRESS, RETREAT = 0.07, -0.012, 0.07  # m of the fingertip above the resting cap
+HOVER, PRESS = 0.07, -0.012  # m of the fingertip above the resting cap
 
 
 class PushButton(Task):
@@ -58,6 +58,8 @@ class PushButton(Task):
         return self._pressed[0] and not any(self._pressed[1:])
 
     def expert(self, data: mujoco.MjData) -> list[Keypose]:
+        # The push is the end. After a retreat the scene would look as it did before the push, and a policy that sees
+        # no more than the scene could not tell whether to push or to rest.
         x, y, _ = data.body(BODIES.buttons[0]).xpos
         top = BUTTON_CAP_TOP + FINGERTIP_BELOW_TOOL
-        return [down(x, y, top + height, CLOSED) for height in (HOVER, PRESS, RETREAT)]
+        return [down(x, y, top + height, CLOSED) for height in (HOVER, PRESS)]
