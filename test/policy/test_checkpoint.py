@@ -1,0 +1,98 @@
+"""A policy on disk: it comes back as it was, and whatever is not one is refused by name."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.diffusion.schedule import ScheduleConfig
+from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
+from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, save_checkpoint
+from minidiffuser_ros.policy.policy import Policy
+
+MODEL = MiniDiffuserConfig(
+    encoder_channels=(16, 16, 24, 24), decoder_channels=(16, 16, 24), head_channels=8, width=32, neck_levels=(3, 0)
+)
+CONFIG = PolicyConfig(
+    model=MODEL,
+    sampler=SamplerConfig("ddpm", 7),
+    num_candidates=3,
+    instructions=("push the red button", "stack the red block on the blue block"),
+)
+
+
+def weights() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return MiniDiffuser(MODEL).state_dict()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "policy", CONFIG, weights())
+    return tmp_path / "policy"
+
+
+def test_config_and_weights_come_back_to_half_precision(folder: Path) -> None:
+    config, loaded = load_checkpoint(folder)
+    assert config == CONFIG
+    for name, value in weights().items():
+        torch.testing.assert_close(loaded[name].float(), value.float(), rtol=1e-3, atol=1e-4)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert Policy.load(folder).config == CONFIG
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_folder_without_one_of_the_files_is_no_checkpoint(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"it has no {name}; train one with"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"not json"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"format": 1}'),
+        ("config.json", b'{"format": 99}'),
+        ("model.safetensors", b""),
+        ("model.safetensors", b"\xff" * 64),
+        ("model.safetensors", pickle.dumps({"weights": 1})),
+    ],
+)
+def test_foreign_files_are_refused_naming_the_folder(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": {"width": 33}}, {"model": {"colour": 1}}, {"sampler": {"kind": "magic"}}, {"num_candidates": 0}],
+)
+def test_a_config_with_values_that_cannot_be_is_refused(folder: Path, change: dict[str, object]) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    for key, value in change.items():
+        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
+        load_checkpoint(folder)
+
+
+def test_weights_of_another_network_are_refused(folder: Path) -> None:
+    save_checkpoint(folder, PolicyConfig(), weights())
+    with pytest.raises(CheckpointError, match="do not fit its config"):
+        Policy.load(folder)
+
+
+def test_what_the_policy_cannot_predict_yet_is_said_when_it_is_configured() -> None:
+    with pytest.raises(ConfigurationError, match="'epsilon' is not supported"):
+        PolicyConfig(schedule=ScheduleConfig(prediction_type="epsilon"))
