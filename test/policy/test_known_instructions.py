@@ -20,7 +20,8 @@ def known(encoder: InstructionEncoder) -> KnownInstructions:
     sentences = []
     for name in ("push_button", "stack_blocks"):
         task = make_task(name)
-        for task.variation in range(task.num_variations):
+        for variation in range(task.num_variations):
+            task.variation = variation
             sentences += task.instructions()
     return KnownInstructions(sentences, encoder)
 
