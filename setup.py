@@ -11,6 +11,7 @@ EXTRAS = {
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1,<2"],
     "episodes": ["rosbags>=0.11,<0.12"],
     "dev": [
+        "diffusers>=0.34,<1",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",

@@ -15,10 +15,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("data", type=Path, help="folder made by `minidiffuser demos`")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
-    parser.add_argument("--steps", type=int, default=3000, help="optimiser steps (default: 3000)")
+    parser.add_argument("--steps", type=int, default=2000, help="optimiser steps (default: 2000)")
     parser.add_argument("--batch-size", type=int, default=32, help="B, observations a step (default: 32)")
     parser.add_argument("--num-samples", type=int, default=64, help="M, noised targets an observation (default: 64)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak of the cosine (default: 1e-3)")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine (default: 2e-3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")

@@ -12,6 +12,7 @@ from torch import Tensor
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 
+SamplerKind = Literal["ddim", "ddpm"]
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(noisy [..., D], timesteps [...]) -> prediction [..., D]."""
 
@@ -20,7 +21,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 class SamplerConfig:
     """How the reverse process walks: `ddim` deterministic with few steps, `ddpm` ancestral."""
 
-    kind: Literal["ddim", "ddpm"] = "ddim"
+    kind: SamplerKind = "ddim"
     num_inference_steps: int = 10
     clip_sample: float = 1.2
 
@@ -52,23 +53,36 @@ def sample(
 ) -> Tensor:
     """Denoise `noisy` [..., D], drawn from `schedule.initial_noise`, to originals of the same shape.
 
-    One loop serves both kinds: ancestral sampling is DDIM with eta = 1 (DDIM, eq. 12 and 16).
+    One loop serves all: ancestral sampling is DDIM with eta = 1 (DDIM, eq. 12 and 16), and with the straight tables
+    of flow matching a DDIM step is an Euler step along the velocity.
     """
     timesteps = inference_timesteps(schedule.config.num_train_timesteps, config.num_inference_steps)
-    alphas = schedule.alphas_cumprod
     for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
         step = torch.full(noisy.shape[:-1], now, dtype=torch.long, device=noisy.device)
         original, _ = schedule.split(denoiser(noisy, step), noisy, step)
         original = original.clamp(-config.clip_sample, config.clip_sample)
         if following is None:
             return original
-        signal, sigma = schedule.coefficients(step)
-        noise = (noisy - signal * original) / sigma
-        alpha_now, alpha_next = alphas[now], alphas[following]
-        variance = torch.zeros(())
-        if config.kind == "ddpm":
-            variance = (1 - alpha_next) / (1 - alpha_now) * (1 - alpha_now / alpha_next)
-        noisy = alpha_next.sqrt() * original + (1 - alpha_next - variance).clamp(min=0.0).sqrt() * noise
-        if config.kind == "ddpm":
-            noisy = noisy + variance.sqrt() * torch.randn(noisy.shape, generator=generator).to(noisy.device)
+        noisy = reverse_step(schedule, config.kind, original, noisy, now, following, generator)
     raise AssertionError("unreachable: the last step returns")
+
+
+def reverse_step(
+    schedule: NoiseSchedule,
+    kind: SamplerKind,
+    original: Tensor,
+    noisy: Tensor,
+    now: int,
+    following: int,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """From `noisy` at timestep `now`, believed to come from `original`, to the less noisy timestep `following`."""
+    signal, sigma = schedule.signal[now], schedule.sigma[now]
+    next_signal, next_sigma = schedule.signal[following], schedule.sigma[following]
+    noise = (noisy - signal * original) / sigma
+    if kind == "ddim":
+        return next_signal * original + next_sigma * noise
+    added = sigma**2 - (signal / next_signal * next_sigma) ** 2  # variance of q(a_now | a_following)
+    variance = added * (next_sigma / sigma) ** 2
+    fresh = torch.randn(noisy.shape, generator=generator).to(noisy.device)
+    return next_signal * original + (next_sigma**2 - variance).clamp(min=0.0).sqrt() * noise + variance.sqrt() * fresh

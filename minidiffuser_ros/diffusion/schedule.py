@@ -4,9 +4,12 @@
 |---|---|
 | K | num_train_timesteps |
 | k | timestep, 0-based: k = K - 1 is the noisiest |
-| beta_k | betas |
-| alpha-bar_k | alphas_cumprod |
+| beta_k | betas, of the variance-preserving schedules |
+| sqrt(alpha-bar_k), sqrt(1 - alpha-bar_k) | signal, sigma |
 | a_0, a_k, epsilon | original, noisy, noise |
+
+Every schedule is two tables, a_k = signal_k a_0 + sigma_k epsilon. Diffusion keeps signal^2 + sigma^2 = 1; flow
+matching goes straight, signal + sigma = 1 (Lipman et al. 2023). Samplers need nothing else.
 """
 
 from __future__ import annotations
@@ -19,50 +22,61 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 
-BetaSchedule = Literal["scaled_linear", "squaredcos_cap_v2"]
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
+BetaSchedule = Literal["scaled_linear", "squaredcos_cap_v2", "flow_matching"]
+PredictionType = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
+BETA_SCHEDULES = ("scaled_linear", "squaredcos_cap_v2", "flow_matching")
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 MAX_BETA = 0.999
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Which noise at which step, and what the denoiser predicts."""
+    """Which noise at which step, and what the denoiser predicts; names follow `diffusers`.
+
+    rescale_betas_zero_snr: end in noise exactly (Lin et al. 2023, algorithm 1). prediction_type: the noise, the
+    original, signal * noise - sigma * original, or noise - original, the velocity of flow matching.
+    """
 
     num_train_timesteps: int = 100
     beta_schedule: BetaSchedule = "squaredcos_cap_v2"
     beta_start: float = 1e-4
     beta_end: float = 0.02
     prediction_type: PredictionType = "sample"
+    rescale_betas_zero_snr: bool = False
 
     def __post_init__(self) -> None:
         if self.num_train_timesteps < 2:
             raise ConfigurationError(f"num_train_timesteps must be at least 2, got {self.num_train_timesteps}")
-        for value, known in (
-            (self.beta_schedule, ("scaled_linear", "squaredcos_cap_v2")),
-            (self.prediction_type, ("epsilon", "sample", "v_prediction")),
-        ):
+        for value, known in ((self.beta_schedule, BETA_SCHEDULES), (self.prediction_type, PREDICTION_TYPES)):
             if value not in known:
                 raise ConfigurationError(f"'{value}' is not one of {', '.join(known)}")
+        ends_in_noise = self.rescale_betas_zero_snr or self.beta_schedule == "flow_matching"
+        if ends_in_noise and self.prediction_type == "epsilon":
+            raise ConfigurationError(
+                "where the last step is pure noise, the noise says nothing about the original: "
+                "use prediction_type sample, v_prediction or flow_prediction instead of epsilon"
+            )
 
 
 class NoiseSchedule:
-    """alpha-bar for every timestep, and conversions between what is predicted and what is needed."""
+    """signal and sigma for every timestep, and conversions between what is predicted and what is needed."""
 
     def __init__(self, config: ScheduleConfig) -> None:
         self.config = config
-        self.betas = _betas(config)
-        self.alphas_cumprod = torch.cumprod(1.0 - self.betas, dim=0)
+        self.signal, self.sigma = (table.float() for table in _tables(config))
 
     def to(self, device: torch.device | str) -> NoiseSchedule:
         """The same schedule with its tables on another device."""
         moved = NoiseSchedule(self.config)
-        moved.betas, moved.alphas_cumprod = self.betas.to(device), self.alphas_cumprod.to(device)
+        moved.signal, moved.sigma = self.signal.to(device), self.sigma.to(device)
         return moved
 
     def coefficients(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """sqrt(alpha-bar) and sqrt(1 - alpha-bar), each of the shape of `timesteps` with one axis more."""
-        alpha_bar = self.alphas_cumprod.to(timesteps.device)[timesteps].unsqueeze(-1)
-        return alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()
+        """signal and sigma, each of the shape of `timesteps` with one axis more."""
+        return (
+            self.signal.to(timesteps.device)[timesteps].unsqueeze(-1),
+            self.sigma.to(timesteps.device)[timesteps].unsqueeze(-1),
+        )
 
     def add_noise(self, original: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """a_k of eq. 8. original, noise: [..., D]; timesteps: [...]."""
@@ -75,6 +89,8 @@ class NoiseSchedule:
             return original.expand_as(noise)
         if self.config.prediction_type == "epsilon":
             return noise
+        if self.config.prediction_type == "flow_prediction":
+            return noise - original
         signal, sigma = self.coefficients(timesteps)
         return signal * noise - sigma * original
 
@@ -85,8 +101,10 @@ class NoiseSchedule:
             original = prediction
         elif self.config.prediction_type == "epsilon":
             original = (noisy - sigma * prediction) / signal
+        elif self.config.prediction_type == "flow_prediction":
+            original = (noisy - sigma * prediction) / (signal + sigma)
         else:
-            original = signal * noisy - sigma * prediction
+            original = (signal * noisy - sigma * prediction) / (signal**2 + sigma**2)
         return original, (noisy - signal * original) / sigma
 
     def initial_noise(self, shape: tuple[int, ...], mean: float, spread: float, generator: torch.Generator) -> Tensor:
@@ -100,10 +118,22 @@ class NoiseSchedule:
         return signal * mean + noise * ((signal * spread) ** 2 + sigma**2).sqrt()
 
 
+def _tables(config: ScheduleConfig) -> tuple[Tensor, Tensor]:
+    """signal and sigma [K] in float64."""
+    steps = config.num_train_timesteps
+    if config.beta_schedule == "flow_matching":
+        sigma = torch.arange(1, steps + 1, dtype=torch.float64) / steps
+        return 1.0 - sigma, sigma
+    signal = torch.cumprod(1.0 - _betas(config), dim=0).sqrt()
+    if config.rescale_betas_zero_snr:
+        signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))
+    return signal, (1.0 - signal**2).sqrt()
+
+
 def _betas(config: ScheduleConfig) -> Tensor:
     steps = config.num_train_timesteps
     if config.beta_schedule == "scaled_linear":
-        return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, steps, dtype=torch.float64).square().float()
+        return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, steps, dtype=torch.float64).square()
     time = torch.arange(steps + 1, dtype=torch.float64) / steps
     alpha_bar = torch.cos((time + 0.008) / 1.008 * torch.pi / 2) ** 2
-    return (1.0 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA).float()
+    return (1.0 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=MAX_BETA)

@@ -36,10 +36,6 @@ class PolicyConfig:
     instructions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.schedule.prediction_type != "sample":
-            raise ConfigurationError(
-                f"prediction_type '{self.schedule.prediction_type}' is not supported by this policy yet: use 'sample'"
-            )
         if self.num_candidates < 1:
             raise ConfigurationError(f"num_candidates must be at least 1, got {self.num_candidates}")
 

@@ -18,6 +18,7 @@ from minidiffuser_ros.diffusion.sampler import sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
+from minidiffuser_ros.model.neck import REACH
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale, View, collate
 from minidiffuser_ros.policy.known_instructions import KnownInstructions
@@ -121,7 +122,7 @@ class Policy:
         ).to(self.device)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(self.network, self.scale, condition, noisy, timesteps)
+            return predict(self.network, self.scale, self.schedule, condition, noisy, timesteps)
 
         return self.scale.metric(sample(denoiser, self.schedule, self.config.sampler, noisy, generator))
 
@@ -134,11 +135,22 @@ class Policy:
 
 
 def predict(
-    network: MiniDiffuser, scale: PositionScale, condition: Condition, noisy: Tensor, timesteps: Tensor
+    network: MiniDiffuser,
+    scale: PositionScale,
+    schedule: NoiseSchedule,
+    condition: Condition,
+    noisy: Tensor,
+    timesteps: Tensor,
 ) -> Tensor:
-    """The network's output in box units [B, M, 3]: the noisy position moved by the displacement it predicts."""
+    """What the schedule's prediction type asks for [B, M, 3], from noisy positions [B, M, 3], all in box units.
+
+    The original is the noisy position moved by the network's displacement, which keeps the network invariant to
+    translation; noise and velocities are displacements already, of a size that has nothing to do with metres.
+    """
     moved: Tensor = network.denoise(condition, scale.metric(noisy), timesteps)
-    return noisy + moved / scale.half.to(moved)
+    if schedule.config.prediction_type == "sample":
+        return noisy + moved / scale.half.to(moved)
+    return moved / REACH
 
 
 def _densest(gaps: NDArray[np.float64]) -> int:

@@ -31,10 +31,10 @@ from minidiffuser_ros.training.two_level import two_level_minibatch
 class TrainingConfig:
     """B = batch_size conditions, M = num_samples noised targets each."""
 
-    steps: int = 3000
+    steps: int = 2000
     batch_size: int = 32
     num_samples: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 100
     final_fraction: float = 0.02
     weight_decay: float = 0.05
@@ -101,7 +101,7 @@ class Trainer:
         jitter = torch.randn(len(target), self.config.head_samples, 3, generator=generator).to(self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.config.bf16):
             condition = self.network.encode(batch.inputs.to(self.device))
-            prediction = predict(self.network, self.scale, condition, level2.noisy, level2.timesteps)
+            prediction = predict(self.network, self.scale, self.schedule, condition, level2.noisy, level2.timesteps)
             rotation, gripper = self.network.classify(condition, target.unsqueeze(1) + self.config.head_noise * jitter)
         bins = batch.bins.to(self.device).unsqueeze(1).expand(rotation.shape[:-1])
         openings = batch.openings.to(self.device).unsqueeze(1).expand_as(gripper)

@@ -26,7 +26,7 @@ def ideal_denoiser(schedule: NoiseSchedule) -> object:
     return denoise
 
 
-@pytest.mark.parametrize("beta_schedule", ["scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("beta_schedule", ["scaled_linear", "squaredcos_cap_v2", "flow_matching"])
 @pytest.mark.parametrize(("kind", "steps"), [("ddim", 10), ("ddim", 100), ("ddpm", 100)])
 def test_an_ideal_denoiser_reaches_every_mode_in_its_share(beta_schedule: str, kind: str, steps: int) -> None:
     schedule = NoiseSchedule(ScheduleConfig(beta_schedule=beta_schedule))  # type: ignore[arg-type]

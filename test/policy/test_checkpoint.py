@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
-from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, save_checkpoint
@@ -91,8 +90,3 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     save_checkpoint(folder, PolicyConfig(), weights())
     with pytest.raises(CheckpointError, match="do not fit its config"):
         Policy.load(folder)
-
-
-def test_what_the_policy_cannot_predict_yet_is_said_when_it_is_configured() -> None:
-    with pytest.raises(ConfigurationError, match="'epsilon' is not supported"):
-        PolicyConfig(schedule=ScheduleConfig(prediction_type="epsilon"))

@@ -9,9 +9,11 @@ import torch
 from small import MODEL, demonstration
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.training.dataset import DemonstrationSet
 from minidiffuser_ros.training.loop import Trainer, TrainingConfig, train
+from minidiffuser_ros.training.metrics import keypose_errors
 
 CONFIG = TrainingConfig(steps=6, batch_size=4, num_samples=8, warmup_steps=2, threads=1, bf16=False, checkpoint_every=3)
 
@@ -44,6 +46,25 @@ def test_a_training_stopped_in_the_middle_ends_bit_for_bit_where_an_uninterrupte
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, again.network.state_dict()[name]), name
     assert all(torch.equal(whole.average[name], again.average[name]) for name in whole.average)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ScheduleConfig(beta_schedule="scaled_linear", prediction_type="epsilon"),
+        ScheduleConfig(prediction_type="v_prediction"),
+        ScheduleConfig(beta_schedule="flow_matching", prediction_type="flow_prediction"),
+    ],
+    ids=lambda schedule: schedule.prediction_type,
+)
+def test_every_prediction_type_trains_and_its_policy_decides(
+    schedule: ScheduleConfig, data: DemonstrationSet, tmp_path: Path
+) -> None:
+    trainer = Trainer(CONFIG, PolicyConfig(spec=data.spec, model=MODEL, schedule=schedule), data, "cpu")
+    train(trainer, tmp_path, lambda step, losses: None)
+    errors = keypose_errors(tmp_path, data, limit=2)
+    assert errors.steps == 2
+    assert 0.0 <= errors.within_2cm <= 1.0
 
 
 def test_the_loss_of_a_few_demonstrations_falls_by_half(data: DemonstrationSet) -> None:
