@@ -32,12 +32,17 @@ def two_level_attention(
     query, key_own, value_own: [B, M, L, H, D]; key_shared, value_shared: [B, V, H, D]; mask: [B, V], True = use.
     Returns (out [B, M, L, H, D], weights [B, H, M, L, V]).
     """
-    scale = query.shape[-1] ** -0.5
+    clouds, samples, length, heads, width = query.shape
+    query = query * width**-0.5
     own = torch.einsum("bmlhd,bmkhd->bhmlk", query, key_own)
-    shared = torch.einsum("bmlhd,bvhd->bhmlv", query, key_shared)
-    shared = shared.masked_fill(~mask[:, None, None, None, :], float("-inf"))
-    weights = torch.softmax(scale * torch.cat([own, shared], dim=-1).float(), dim=-1).to(query.dtype)
-    on_own, on_shared = weights.split([own.shape[-1], shared.shape[-1]], dim=-1)
+    # The logits on the shared tokens are by far the largest tensor here: scale and mask are folded into their product.
+    rows = query.permute(0, 3, 1, 2, 4).reshape(clouds * heads, samples * length, width)
+    columns = key_shared.permute(0, 2, 3, 1).reshape(clouds * heads, width, -1)
+    bias = torch.zeros(mask.shape, dtype=rows.dtype, device=rows.device).masked_fill(~mask, float("-inf"))
+    shared = torch.baddbmm(bias.repeat_interleave(heads, dim=0).unsqueeze(1), rows, columns)
+    shared = shared.view(clouds, heads, samples, length, -1)
+    weights = torch.softmax(torch.cat([own.to(shared.dtype), shared], dim=-1), dim=-1)
+    on_own, on_shared = weights.split([length, shared.shape[-1]], dim=-1)
     out = torch.einsum("bhmlk,bmkhd->bmlhd", on_own, value_own)
     return out + torch.einsum("bhmlv,bvhd->bmlhd", on_shared, value_shared), on_shared
 
