@@ -16,7 +16,7 @@ from minidiffuser_ros.model.attention import two_level_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.layers import FilmNorm, Mlp
 from minidiffuser_ros.model.rope import rope_angles, rotate
-from minidiffuser_ros.model.voxels import VoxelLevel
+from minidiffuser_ros.model.voxels import VoxelLevel, neighbourhood_product
 
 REACH = 0.1  # m: relative positions are given to the network in this unit
 
@@ -95,8 +95,7 @@ class NeckBlock(nn.Module):
         """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
         batch = torch.arange(len(positions), device=positions.device)[:, None, None].expand(positions.shape[:-1])
         rows = tokens.level.around(batch, positions.detach())
-        padded = torch.cat([tokens.packed, tokens.packed.new_zeros(1, tokens.packed.shape[1])])
-        return padded[rows].flatten(-2) @ self.local_weight.to(padded.dtype).flatten(0, 1)
+        return neighbourhood_product(tokens.packed, self.local_weight, rows)
 
     def _attend(self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens) -> Tensor:
         query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))

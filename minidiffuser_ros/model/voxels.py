@@ -149,6 +149,33 @@ class _SubmanifoldConv(torch.autograd.Function):
         return grad_features.to(kept), grad_weight.to(dtype), None
 
 
+class _NeighbourhoodProduct(torch.autograd.Function):
+    """Keeps the row numbers for the backward pass and gathers again: the gathered features are 27 times as large."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(features, weight, rows)
+        return _columns(features, rows) @ weight.flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
+        features, weight, rows = ctx.saved_tensors
+        columns = _columns(features, rows).to(grad.dtype)
+        grad_weight = (columns.T @ grad).view_as(weight).to(weight.dtype)
+        spread = (grad @ weight.to(grad.dtype).flatten(0, 1).T).view(-1, features.shape[1]).to(features.dtype)
+        padded = features.new_zeros(len(features) + 1, features.shape[1])
+        return padded.index_add_(0, rows.flatten(), spread)[:-1], grad_weight, None
+
+
+def neighbourhood_product(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
+    """Sum over 27 cells of a voxel's features times the cell's own matrix; empty cells count as zero.
+
+    features [N, C], weight [27, C, D], rows [..., 27] as `VoxelLevel.around` gives them -> [..., D].
+    """
+    out: Tensor = _NeighbourhoodProduct.apply(features, weight.to(features.dtype), rows.flatten(0, -2))
+    return out.view(*rows.shape[:-1], -1)
+
+
 def _columns(features: Tensor, neighbours: Tensor) -> Tensor:
     padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
     return padded[neighbours].flatten(1)
