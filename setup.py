@@ -10,6 +10,7 @@ EXTRAS = {
     "perception": ["open3d-cpu>=0.19,<0.21"],
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1,<2"],
     "episodes": ["rosbags>=0.11,<0.12"],
+    "benchmarks": ["matplotlib>=3.9,<4"],
     "dev": [
         "diffusers>=0.34,<1",
         "mypy>=1.15,<3",

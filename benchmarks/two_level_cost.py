@@ -1,0 +1,231 @@
+"""What M noised samples per observation cost: time and memory of a training step over M, and over B beside it.
+
+    python benchmarks/two_level_cost.py
+    python benchmarks/two_level_cost.py --device cuda --json out/cost.json --plot out/cost.png
+
+Ratios to M = 1 at the same B (two-level), and to the smallest B at M = 1 (the usual minibatch). `literal` runs the
+masked attention over the concatenated sequence of the paper (v2, eq. 11-12), `factored` what the package uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from side_by_side import median_ratios
+from torch import Tensor
+from tqdm import tqdm
+
+import minidiffuser_ros.model.neck as neck
+from minidiffuser_ros.model.attention import reference_mask, two_level_attention
+from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
+from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+
+HEAD_SAMPLES = 4
+TOKENS = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training step."""
+
+    config: str
+    implementation: str
+    batch_size: int
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result."""
+
+    device: str
+    config: str
+    implementation: str
+    B: int
+    M: int
+    time_ratio: float
+    memory_ratio: float
+    seconds: float
+    mebibytes: float
+
+
+def main() -> None:
+    """Measure, print, write."""
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for config in args.configs:
+        rows += _measure(config, args)
+    print(f"{'config':<20}{'implementation':<16}{'B':>5}{'M':>5}{'time':>9}{'memory':>9}{'s':>9}{'MiB':>8}")
+    for r in rows:
+        print(
+            f"{r.config:<20}{r.implementation:<16}{r.B:>5}{r.M:>5}{r.time_ratio:>8.2f}x{r.memory_ratio:>8.2f}x"
+            f"{r.seconds:>9.3f}{r.mebibytes:>8.0f}"
+        )
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        partial = args.json.with_suffix(".partial")
+        partial.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        os.replace(partial, args.json)
+    if args.plot:
+        _plot(rows, args.plot)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--configs", nargs="+", default=["mini_diffuser_small", "mini_diffuser_base"])
+    parser.add_argument("--points", type=int, nargs="+", default=[512, 4000], help="points a cloud, one per config")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 2], help="B, one per config")
+    parser.add_argument("--samples", type=int, nargs="+", default=[1, 8, 64, 128, 256], help="values of M")
+    parser.add_argument("--implementations", nargs="+", default=["factored", "literal"])
+    parser.add_argument("--rounds", type=int, default=6, help="timed rounds, half of them in each order")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="bf16 autocast")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    return parser.parse_args()
+
+
+def _measure(config: str, args: argparse.Namespace) -> list[Row]:
+    index = args.configs.index(config)
+    points, size = args.points[min(index, len(args.points) - 1)], args.batch[min(index, len(args.batch) - 1)]
+    torch.manual_seed(0)
+    network = MiniDiffuser(replace(named_config(config), dropout=0.0)).to(args.device).train()
+    cases = [Case(config, i, size, m) for i in args.implementations for m in args.samples]
+    cases += [Case(config, "factored", size * factor, 1) for factor in (2, 4)]
+    inputs = {b: _inputs(network.config, b, points).to(args.device) for b in {case.batch_size for case in cases}}
+
+    def step_of(case: Case) -> Callable[[], None]:
+        return lambda: _step(network, inputs[case.batch_size], case, args)
+
+    def reference(case: Case) -> Case:
+        return Case(config, case.implementation, size, 1)
+
+    steps = {case: step_of(case) for case in cases}
+    memory = {case: _peak_memory(steps[case], args.device) for case in tqdm(cases, desc=f"{config}: memory")}
+    times = median_ratios(steps, reference, args.rounds)
+    return [
+        Row(
+            args.device, config, case.implementation, case.batch_size, case.num_samples, times[case][0],
+            memory[case] / memory[reference(case)], times[case][1], memory[case] / 2**20,
+        )
+        for case in cases
+    ]  # fmt: skip
+
+
+def _inputs(config: MiniDiffuserConfig, batch_size: int, points: int) -> Inputs:
+    """Clouds of boxes on a table, as dense as the voxel grid allows."""
+    g = torch.Generator().manual_seed(batch_size)
+    count = batch_size * points
+    side = config.grid_size * (points / 3.0) ** 0.5  # a surface of that many cells folded over three faces
+    uv, face = torch.rand(count, 2, generator=g) * side, torch.randint(3, (count,), generator=g)
+    flat = torch.zeros(count, 1)
+    faces = torch.stack(
+        [torch.cat([uv, flat], 1), torch.cat([flat, uv], 1), torch.cat([uv[:, :1], flat, uv[:, 1:]], 1)]
+    )
+    return Inputs(
+        faces[face, torch.arange(count)] + torch.tensor([0.4, -0.2, 0.01]),
+        255 * torch.rand(count, 3, generator=g),
+        torch.arange(batch_size).repeat_interleave(points),
+        torch.tensor([0.5, 0.0, 0.3]).expand(batch_size, 3),
+        torch.randn(batch_size, 5, generator=g),
+        torch.randn(batch_size, TOKENS, config.instruction_dim, generator=g),
+        torch.ones(batch_size, TOKENS, dtype=torch.bool),
+    )
+
+
+def _step(network: MiniDiffuser, inputs: Inputs, case: Case, args: argparse.Namespace) -> None:
+    """Forward and backward of one training step; the loss's form does not matter to its cost."""
+    g = torch.Generator().manual_seed(0)
+    shape = (case.batch_size, case.num_samples)
+    positions = (torch.rand(*shape, 3, generator=g) * 0.4 + torch.tensor([0.3, -0.2, 0.0])).to(args.device)
+    steps = torch.randint(100, shape, generator=g).to(args.device)
+    with _implementation(case.implementation), torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
+        condition = network.encode(inputs)
+        moved = network.denoise(condition, positions, steps)
+        at = positions[:, :1].expand(-1, HEAD_SAMPLES, -1)
+        rotation, gripper = network.classify(condition, at)
+    (moved.abs().mean() + rotation.logsumexp(-1).mean() + gripper.abs().mean()).backward()
+    network.zero_grad(set_to_none=True)
+    if args.device != "cpu":
+        torch.cuda.synchronize()
+
+
+@contextmanager
+def _implementation(name: str) -> Iterator[None]:
+    neck.two_level_attention = {"factored": two_level_attention, "literal": _literal_attention}[name]  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        neck.two_level_attention = two_level_attention
+
+
+def _literal_attention(
+    query: Tensor, key_own: Tensor, value_own: Tensor, key_shared: Tensor, value_shared: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`two_level_attention` as the paper writes it: one masked attention over all samples and shared tokens."""
+    samples, length, shared = *query.shape[1:3], key_shared.shape[1]
+    queries = torch.cat([query.flatten(1, 2), key_shared], dim=1)
+    keys = torch.cat([key_own.flatten(1, 2), key_shared], dim=1)
+    values = torch.cat([value_own.flatten(1, 2), value_shared], dim=1)
+    allowed = reference_mask(samples, length, shared).to(query.device)[None, None]
+    present = torch.cat([mask.new_ones(len(mask), samples * length), mask], dim=1)[:, None, None]
+    logits = torch.einsum("bqhd,bkhd->bhqk", queries, keys) * query.shape[-1] ** -0.5
+    weights = torch.softmax(logits.masked_fill(~(allowed & present), float("-inf")).float(), dim=-1).to(query.dtype)
+    out = torch.einsum("bhqk,bkhd->bqhd", weights, values)[:, : samples * length]
+    on_shared = weights[:, :, : samples * length, samples * length :]
+    return out.unflatten(1, (samples, length)), on_shared.unflatten(2, (samples, length))
+
+
+def _peak_memory(step: Callable[[], None], device: str) -> float:
+    """Bytes held at the worst moment of a step beyond what is held before it."""
+    step()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return float(torch.cuda.max_memory_allocated() - before)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        step()
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    held = peak = 0.0
+    for _, change in sorted(changes, key=lambda pair: pair[0]):
+        held += change
+        peak = max(peak, held)
+    return peak
+
+
+def _plot(rows: list[Row], path: Path) -> None:
+    """Time and memory over M, and over B at M = 1, both as ratios."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for axis, what in zip(axes, ("time_ratio", "memory_ratio"), strict=True):
+        for config in dict.fromkeys(row.config for row in rows):
+            base = min(row.B for row in rows if row.config == config)
+            for implementation in dict.fromkeys(row.implementation for row in rows):
+                line = [r for r in rows if (r.config, r.implementation, r.B) == (config, implementation, base)]
+                axis.plot(
+                    [r.M for r in line], [getattr(r, what) for r in line], "o-", label=f"{config}, {implementation}"
+                )
+            more = [r for r in rows if r.config == config and r.M == 1 and r.implementation == "factored"]
+            axis.plot(
+                [r.B / base for r in more], [getattr(r, what) for r in more], "x:", label=f"{config}, B instead of M"
+            )
+        axis.set(xscale="log", yscale="log", xlabel="M (or times B)", ylabel=what.replace("_", " "))
+    axes[0].legend(fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
