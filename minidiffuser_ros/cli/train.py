@@ -41,21 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train or go on training; returns 0, or 2 in the processes that leave the talking to the first."""
+    """Train or go on training; returns 0."""
     import torch
 
-    from minidiffuser_ros.contract.errors import ConfigurationError, MinidiffuserError
+    from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.training.processes import join_processes
 
     if args.device.split(":")[0] not in ("cpu", "cuda") or (args.device != "cpu" and not torch.cuda.is_available()):
         raise ConfigurationError(f"--device '{args.device}' is not available here: use cpu, or cuda where there is one")
     processes = join_processes(args.device)
-    try:
-        _train(args, processes)
-    except MinidiffuserError:
-        if processes.writes:
-            raise
-        return 2
+    _train(args, processes)
     processes.close()
     return 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
@@ -81,6 +82,8 @@ class Trainer:
     def gradients(self, batch: TwoLevelBatch) -> dict[str, float]:
         """Fill the gradients of the weighted loss, averaged over all processes; returns the losses, likewise."""
         c = self.config
+        # Dropout and the like draw from torch's own generator: it, too, must start from the step's number.
+        torch.manual_seed(int(np.random.SeedSequence([c.seed, self.step_number]).generate_state(1, np.uint64)[0] >> 1))
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = losses_of(self.network, self.schedule, self.scale, batch.to(self.device), c.loss, c.bf16)

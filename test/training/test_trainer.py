@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def data() -> DemonstrationSet:
     return small_data()
 
 
+def stop_after(last: int) -> Callable[[int, dict[str, float], float], None]:
+    def stop(step: int, losses: dict[str, float], learning_rate: float) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    return stop
+
+
 def assert_same_weights(first: Trainer, second: Trainer) -> None:
     for name, value in first.network.state_dict().items():
         assert torch.equal(value, second.network.state_dict()[name]), name
@@ -38,16 +47,27 @@ def test_a_training_stopped_in_the_middle_ends_bit_for_bit_where_an_uninterrupte
 ) -> None:
     whole = small_trainer(data)
     train(whole, tmp_path / "whole")
-
-    def stop(step: int, losses: dict[str, float], learning_rate: float) -> None:
-        if step == 4:
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train(small_trainer(data), tmp_path / "stopped", watch=Watch(on_step=stop))
+        train(small_trainer(data), tmp_path / "stopped", watch=Watch(on_step=stop_after(4)))
     again = small_trainer(data)
     again.resume(tmp_path / "stopped")
     assert again.step_number == 4
+    train(again, tmp_path / "stopped")
+    assert_same_weights(whole, again)
+
+
+def test_chance_inside_the_network_is_a_function_of_the_step_too(data: DemonstrationSet, tmp_path: Path) -> None:
+    def noisy_trainer(steps: int) -> Trainer:
+        trainer = small_trainer(data, replace(CONFIG, steps=steps))
+        trainer.network.displacement.register_forward_hook(lambda module, args, out: torch.dropout(out, 0.5, True))
+        return trainer
+
+    whole, again = noisy_trainer(4), noisy_trainer(4)
+    train(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(noisy_trainer(4), tmp_path / "stopped", watch=Watch(on_step=stop_after(2)))
+    again.resume(tmp_path / "stopped")
+    torch.rand(7)
     train(again, tmp_path / "stopped")
     assert_same_weights(whole, again)
 
