@@ -65,6 +65,7 @@ class TrainingConfig:
             raise ConfigurationError(f"loss must be one of {', '.join(get_args(Loss))}, got '{self.loss}'")
 
 
-# A run may go on with other values of these: they say how far, how fast and how it is watched. With other steps or
-# another learning rate the rest of the cosine is another one; everything else would make it a different training.
+# A run may go on with other values of these: they say how far, how fast and how it is watched. With more steps or
+# another learning rate the rest of the cosine is another one; with other threads, sums are rounded differently.
+# Everything else would make it a different training.
 FREE_TO_CHANGE = ("steps", "learning_rate", "checkpoint_every", "validate_every", "validation_steps", "threads")

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.model.mini_diffuser import Inputs
 from minidiffuser_ros.policy.inputs import PositionScale
 from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
+
+Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def noised_targets(schedule: NoiseSchedule, original: Tensor, timesteps: Tensor,
     return NoisedTargets(timesteps, noise, schedule.add_noise(copies, noise, timesteps), target)
 
 
-def _map_fields(part, change: Callable[[Tensor], Tensor]):  # type: ignore[no-untyped-def]
+def _map_fields(part: Part, change: Callable[[Tensor], Tensor]) -> Part:
     """The dataclass with every tensor changed."""
-    return replace(part, **{name: change(value) for name, value in vars(part).items() if isinstance(value, Tensor)})
+    changed: dict[str, Any] = {name: change(v) for name, v in vars(part).items() if isinstance(v, Tensor)}
+    return replace(part, **changed)

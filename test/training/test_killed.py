@@ -9,6 +9,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 import killed_training
+import pytest
 import torch
 from killed_training import CURVE, LONG
 
@@ -38,6 +39,7 @@ def kill_after_next_step(process: ForkServerProcess, folder: Path, delay_s: floa
     process.join()
 
 
+@pytest.mark.slow
 def test_a_training_killed_at_random_moments_ends_bit_for_bit_where_an_undisturbed_one_does(tmp_path: Path) -> None:
     rng = random.Random(0)
     context = multiprocessing.get_context("forkserver")

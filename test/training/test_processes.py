@@ -36,6 +36,7 @@ def written(folder: Path, name: str) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{name}_{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 def test_two_processes_of_half_a_batch_have_the_gradients_of_one_with_the_whole(two: Path) -> None:
     alone = gradients(Processes())
     for both in written(two, "first"):
@@ -45,6 +46,7 @@ def test_two_processes_of_half_a_batch_have_the_gradients_of_one_with_the_whole(
             torch.testing.assert_close(both["gradients"][name], value, atol=1e-6, rtol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_stay_the_same_and_follow_the_losses_of_one(two: Path, tmp_path: Path) -> None:
     # Losses and not weights: where a gradient is zero but for rounding, Adam makes whole steps of the rounding.
     curve: list[list[float]] = []
@@ -56,10 +58,12 @@ def test_two_processes_stay_the_same_and_follow_the_losses_of_one(two: Path, tmp
     torch.testing.assert_close(first["curve"], torch.tensor(curve), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_bit_for_bit_where_they_stopped(two: Path) -> None:
     assert all(end["same"] for end in written(two, "end"))
 
 
+@pytest.mark.slow
 def test_only_the_first_process_writes(two: Path) -> None:
     assert {path.name for path in two.iterdir() if path.is_dir()} == {"whole_0", "parts", "again_0"}
 
