@@ -10,9 +10,11 @@ EXTRAS = {
     "perception": ["open3d-cpu>=0.19,<0.21"],
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1,<2"],
     "episodes": ["rosbags>=0.11,<0.12"],
-    "benchmarks": ["matplotlib>=3.9,<4"],
+    # Curves, and several processes; one process trains without.
+    "training": ["lightning-fabric>=2.4,<3", "tensorboard>=2.16,<3"],
     "dev": [
         "diffusers>=0.34,<1",
+        "matplotlib>=3.9,<4",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
@@ -39,7 +41,7 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = [
-    requirement for name in ("arm", "perception", "simulation", "episodes") for requirement in EXTRAS[name]
+    requirement for name in ("arm", "perception", "simulation", "episodes", "training") for requirement in EXTRAS[name]
 ]
 
 setup(

@@ -17,6 +17,8 @@ CORE = (
     "training", "evaluation",
 )  # fmt: skip
 WITHOUT_TORCH = ("geometry", "contract", "perception", "arm", "episodes", "simulation")
+# These need torch, numpy, scipy, safetensors and tokenizers.
+LEARNS = ("geometry", "contract", "diffusion", "model", "policy", "training")
 
 # Imports each module named on the command line while the packages named first cannot be found.
 IMPORT_ALL = """
@@ -55,6 +57,13 @@ def import_in_subprocess(blocked: str, modules: list[str]) -> subprocess.Complet
 def test_the_core_imports_without_ros() -> None:
     modules = modules_of(CORE)
     result = import_in_subprocess("rclpy,sensor_msgs,geometry_msgs,std_msgs,builtin_interfaces", modules)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
+
+
+def test_what_learns_and_decides_imports_without_the_optional_packages() -> None:
+    modules = modules_of(LEARNS)
+    result = import_in_subprocess("lightning_fabric,tensorboard,tqdm,mujoco,open3d,PIL,yaml", modules)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
 

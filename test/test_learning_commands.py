@@ -59,6 +59,10 @@ def test_a_trained_policy_is_measured_beside_the_expert_and_gets_a_card(checkpoi
     card = (checkpoint / "README.md").read_text()
     assert "| push_button |" in card
     assert "2 steps of B = 4 observations times M = 8" in card
+    held_out = json.loads((checkpoint / "training.json").read_text())["held_out"]
+    assert f"On {held_out['steps']} held-out keyposes {held_out['within_1cm']:.1%}" in card
+    assert f"within 5° of the expert's in {held_out['rotation_within_5deg']:.1%}" in card
+    assert set(held_out["tasks"]) <= {"push_button", "stack_blocks"}
 
 
 def test_a_policy_sees_in_the_running_world_what_it_saw_in_training(data: Path, checkpoint: Path) -> None:
@@ -93,6 +97,8 @@ def test_a_decision_is_a_function_of_observation_sentence_and_seed(checkpoint: P
         (("train", "OUT", "--out", "OUT"), "holds 0 demonstrations"),
         (("train", "DATA", "--out", "OUT", "--steps", "0"), "steps must be at least 1, got 0"),
         (("train", "DATA", "--out", "OUT", "--device", "abacus"), "abacus"),
+        (("train", "DATA", "--out", "OUT", "--loss", "huber"), "loss must be one of l1, l2, got 'huber'"),
+        (("train", "DATA", "--out", "CHECKPOINT", "--batch-size", "8"), "batch_size was 4, now 8"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

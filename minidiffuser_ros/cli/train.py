@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-HELP = "Train a policy. Ctrl-C saves and stops; the same command goes on from there."
-EPILOG = """examples:
+if TYPE_CHECKING:
+    from minidiffuser_ros.training.dataset import DemonstrationSet
+    from minidiffuser_ros.training.loop import Trainer
+    from minidiffuser_ros.training.processes import Processes
+
+HELP = """Train a policy. Ctrl-C, or anything else that ends it, loses nothing: the same command goes on from
+the last state saved and ends bit for bit where an uninterrupted run does."""
+EPILOG = """A finished run goes on with a larger --steps; the rate then follows the cosine of the longer run, from where
+it stands. --learning-rate may change as well; with another batch size, M, seed, loss or network the run is refused.
+Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
+
+examples:
   minidiffuser train data/tabletop_small --out models/tabletop_small
-  minidiffuser train data/tabletop_small --out runs/quick --steps 300 --device cuda"""
+  minidiffuser train data/tabletop_small --out runs/quick --steps 300 --device cuda
+  torchrun --nproc-per-node 2 -m minidiffuser_ros.cli.main train data/tabletop_small --out runs/two"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,48 +31,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="B, observations a step (default: 32)")
     parser.add_argument("--num-samples", type=int, default=64, help="M, noised targets an observation (default: 64)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine (default: 2e-3)")
+    parser.add_argument("--loss", default="l1", help="l1 or l2, of the positions (default: l1)")
+    parser.add_argument("--validate-every", type=int, default=500, help="steps between held-out figures (default: 500)")
+    parser.add_argument("--validation-steps", type=int, default=128, help="keyposes they look at (default: 128)")
+    parser.add_argument("--checkpoint-every", type=int, default=200, help="steps between saved states (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
-    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads of each process (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train or go on training; returns 0."""
-    from dataclasses import asdict
-
     import torch
-    from tqdm import tqdm
 
     from minidiffuser_ros.contract.errors import ConfigurationError
-    from minidiffuser_ros.policy.checkpoint import PolicyConfig
-    from minidiffuser_ros.training.dataset import load_split
-    from minidiffuser_ros.training.loop import Trainer, TrainingConfig, train
+    from minidiffuser_ros.training.processes import join_processes
 
     if args.device.split(":")[0] not in ("cpu", "cuda") or (args.device != "cpu" and not torch.cuda.is_available()):
         raise ConfigurationError(f"--device '{args.device}' is not available here: use cpu, or cuda where there is one")
-    torch.set_num_threads(args.threads)
+    processes = join_processes(args.device)
+    _train(args, processes)
+    processes.close()
+    return 0
+
+
+def _train(args: argparse.Namespace, processes: Processes) -> None:
+    """The run of one process."""
+    import torch
+
+    from minidiffuser_ros.policy.checkpoint import PolicyConfig
+    from minidiffuser_ros.training.config import TrainingConfig
+    from minidiffuser_ros.training.dataset import load_split
+    from minidiffuser_ros.training.loop import Trainer, train
+    from minidiffuser_ros.training.state import STATE
+
     config = TrainingConfig(
         steps=args.steps, batch_size=args.batch_size, num_samples=args.num_samples, seed=args.seed,
-        learning_rate=args.learning_rate, threads=args.threads,
+        learning_rate=args.learning_rate, threads=args.threads, loss=args.loss, validate_every=args.validate_every,
+        validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every,
     )  # fmt: skip
+    torch.set_num_threads(config.threads)
     training, held_out = load_split(args.data, PolicyConfig().model.rotation_bins)
-    trainer = Trainer(
-        config, PolicyConfig(spec=training.spec, instructions=tuple(training.instructions())), training, args.device
-    )
-    if (args.out / "resume.pt").exists():
+    policy = PolicyConfig(spec=training.spec, instructions=tuple(training.instructions()))
+    trainer = Trainer(config, policy, training, processes)
+    if (args.out / STATE).exists():
         trainer.resume(args.out)
-    with tqdm(total=config.steps, initial=trainer.step_number, unit="step") as bar:
+    if processes.writes:
+        _train_and_show(trainer, held_out, args.out)
+    else:
+        train(trainer, args.out)
 
-        def on_step(step: int, losses: dict[str, float]) -> None:
+
+def _train_and_show(trainer: Trainer, held_out: DemonstrationSet, out: Path) -> None:
+    """Bar, lines and curves of the first process."""
+    from tqdm import tqdm
+
+    from minidiffuser_ros.training.loop import Watch, train
+    from minidiffuser_ros.training.metrics import HeldOutMetrics, Validation
+    from minidiffuser_ros.training.scalars import HINT, Scalars
+
+    scalars = Scalars(out, trainer.step_number + 1)
+    if not scalars.available:
+        print(HINT)
+    validation = Validation(trainer.policy, held_out, trainer.config.validation_steps, str(trainer.device))
+    with tqdm(total=trainer.config.steps, initial=trainer.step_number, unit="step") as bar:
+
+        def on_step(step: int, losses: dict[str, float], learning_rate: float) -> None:
             bar.update()
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+            scalars.losses(step, losses, learning_rate)
             if step % 100 == 0:
                 tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.4f}" for name, value in losses.items()))
 
-        train(trainer, args.out, on_step)
-    from minidiffuser_ros.training.metrics import keypose_errors
+        def on_validation(step: int, metrics: HeldOutMetrics) -> None:
+            scalars.held_out(step, metrics)
+            tqdm.write(f"step {step}: {metrics}")
 
-    errors = keypose_errors(args.out, held_out)
-    trainer.write_record(args.out, held_out=asdict(errors))
-    print(errors)
-    return 0
+        try:
+            train(trainer, out, validation, Watch(on_step, on_validation))
+        finally:
+            scalars.close()

@@ -20,24 +20,16 @@ from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Inputs
 from minidiffuser_ros.policy.inputs import View, collate
 from minidiffuser_ros.policy.rotation_bins import bins_from_quat
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Yaw and shift move cloud, tool and target together; jitter moves each point; up to `dropout` of them go."""
-
-    yaw_deg: float = 10.0
-    shift: float = 0.03
-    jitter: float = 0.001
-    dropout: float = 0.1
+from minidiffuser_ros.training.config import Augmentation
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs with B targets: positions [B, 3] m, rotation bins [B, 3], openings [B]."""
+    """Inputs with B targets: positions [B, 3] m, quats_wxyz [B, 4] and their bins [B, 3], openings [B]."""
 
     inputs: Inputs
     positions: Tensor
+    quats_wxyz: Tensor
     bins: Tensor
     openings: Tensor
     tasks: tuple[str, ...]
@@ -74,13 +66,25 @@ class DemonstrationSet:
         """Mean token embedding [D] of all sentences: they cluster tightly, and only differences carry meaning."""
         return torch.cat([self._encoder.encode(sentence) for sentence in self.instructions()]).mean(0)
 
-    def batch(self, indices: Sequence[int], rng: np.random.Generator | None, augmentation: Augmentation) -> Batch:
-        """Collate samples; with an rng augmented and with random paraphrases, without one as they are."""
-        parts = [self._sample(*self.samples[i], rng, augmentation) for i in indices]
+    def task_of(self, index: int) -> str:
+        """The task that a sample belongs to."""
+        return self._demonstrations[self.samples[index][0]].task
+
+    def batch(
+        self,
+        indices: Sequence[int],
+        rngs: Sequence[np.random.Generator] | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> Batch:
+        """Collate samples; with a generator for each augmented and with random paraphrases, without as they are."""
+        draws = [None] * len(indices) if rngs is None else rngs
+        used = augmentation or Augmentation()
+        parts = [self._sample(*self.samples[i], rng, used) for i, rng in zip(indices, draws, strict=True)]
         targets = np.array([target for _, target, _ in parts])
         return Batch(
             collate([view for view, _, _ in parts], self.spec),
             torch.tensor(targets[:, :3], dtype=torch.float32),
+            torch.tensor(targets[:, 3:7], dtype=torch.float32),
             torch.from_numpy(bins_from_quat(targets[:, 3:7], self._num_bins)),
             torch.tensor(targets[:, 7], dtype=torch.float32),
             tuple(task for _, _, task in parts),

@@ -7,13 +7,17 @@ will really be: the target stays the expert's, the arm arrives a little beside i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.geometry.rotation import quat_from_yaw, quat_multiply
-from minidiffuser_ros.simulation.tabletop import Tabletop
+
+if TYPE_CHECKING:
+    # Handed in ready-made: what learns from files needs no simulator.
+    from minidiffuser_ros.simulation.tabletop import Tabletop
 
 
 @dataclass(frozen=True)

@@ -1,168 +1,161 @@
-"""The training loop: two-level minibatches, AdamW, warm-up and cosine, EMA, atomic checkpoints, exact resume."""
+"""The training loop: two-level minibatches, AdamW, warm-up and cosine, EMA, validation, exact resume."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import pickle
+import signal
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, save_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale
-from minidiffuser_ros.policy.policy import predict
-from minidiffuser_ros.training.dataset import Augmentation, Batch, DemonstrationSet
-from minidiffuser_ros.training.two_level import two_level_minibatch
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """B = batch_size conditions, M = num_samples noised targets each."""
-
-    steps: int = 2000
-    batch_size: int = 32
-    num_samples: int = 64
-    learning_rate: float = 2e-3
-    warmup_steps: int = 100
-    final_fraction: float = 0.02
-    weight_decay: float = 0.05
-    clip_norm: float = 1.0
-    ema_decay: float = 0.995
-    head_samples: int = 4
-    head_noise: float = 0.01
-    position_weight: float = 20.0
-    bf16: bool = True
-    checkpoint_every: int = 200
-    threads: int = 2
-    seed: int = 0
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "num_samples", "head_samples", "checkpoint_every", "threads"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+from minidiffuser_ros.training.bad_batch import NotFiniteError, save_bad_batch
+from minidiffuser_ros.training.config import FREE_TO_CHANGE, TrainingConfig
+from minidiffuser_ros.training.dataset import DemonstrationSet
+from minidiffuser_ros.training.metrics import HeldOutMetrics, Validation
+from minidiffuser_ros.training.objective import losses_of
+from minidiffuser_ros.training.prefetch import Prefetch
+from minidiffuser_ros.training.processes import Processes
+from minidiffuser_ros.training.state import STATE, load_state, refusal, replace_file, save_state
+from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
 
 class Trainer:
     """Owns network, optimiser and EMA; every step is a function of the seed and the step's number."""
 
-    def __init__(self, config: TrainingConfig, policy: PolicyConfig, data: DemonstrationSet, device: str) -> None:
+    def __init__(
+        self, config: TrainingConfig, policy: PolicyConfig, data: DemonstrationSet, processes: Processes | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
-        self.config, self.policy, self.data, self.device = config, policy, data, device
-        self.network = MiniDiffuser(policy.model).to(device)
+        self.processes = processes or Processes()
+        self.config, self.policy, self.data, self.device = config, policy, data, self.processes.device
+        self.network = MiniDiffuser(policy.model).to(self.device)
         self.network.instruction_mean.copy_(data.token_mean())
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
-        self.schedule = NoiseSchedule(policy.schedule).to(device)
-        self.scale = PositionScale(policy.spec)
+        self.schedule, self.scale = NoiseSchedule(policy.schedule), PositionScale(policy.spec)
+        self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config)
+        self._rows = self.processes.rows(config.batch_size)
         self.step_number = 0
         self.seconds = 0.0
+        self.held_out: dict[str, Any] = {}
+        self.whole = True  # false while weights, optimiser, average and step number belong to different steps
 
-    def step(self) -> dict[str, float]:
-        """One optimiser step; returns its losses."""
-        rng = np.random.default_rng([self.config.seed, self.step_number])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        batch = self.data.batch(
-            rng.choice(len(self.data), self.config.batch_size).tolist(), rng, self.config.augmentation
-        )
+    def batch(self, step: int) -> TwoLevelBatch:
+        """This process's rows of the batch of a step, on the CPU, ready to be fetched by the device."""
+        batch = self.sampler.batch(step, self._rows)
+        return batch.pinned() if self.device.type == "cuda" else batch
+
+    def step(self, batch: TwoLevelBatch | None = None) -> dict[str, float]:
+        """One optimiser step; returns its losses over the whole batch.
+
+        Raises NotFiniteError, with the weights as they were, where a loss or a gradient is not finite.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self.learning_rate()
+        losses = self.gradients(self.batch(self.step_number) if batch is None else batch)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        if not math.isfinite(sum(losses.values()) + float(norm)):
+            raise NotFiniteError(self.step_number, losses, float(norm))
+        with _uninterrupted():
+            self.whole = False
+            self.optimizer.step()
+            self.step_number += 1
+            self._update_average()
+            self.whole = True
+        return losses
+
+    def gradients(self, batch: TwoLevelBatch) -> dict[str, float]:
+        """Fill the gradients of the weighted loss, averaged over all processes; returns the losses, likewise."""
+        c = self.config
+        # Dropout and the like draw from torch's own generator: it, too, must start from the step's number.
+        torch.manual_seed(int(np.random.SeedSequence([c.seed, self.step_number]).generate_state(1, np.uint64)[0] >> 1))
         self.network.train()
-        losses = self.losses(batch, generator)
-        total = self.config.position_weight * losses["position"] + losses["rotation"] + losses["gripper"]
-        if not torch.isfinite(total):
-            raise ConfigurationError(f"the loss became {total.item()} at step {self.step_number}: lower learning_rate")
         self.optimizer.zero_grad(set_to_none=True)
+        losses = losses_of(self.network, self.schedule, self.scale, batch.to(self.device), c.loss, c.bf16)
+        total = c.position_weight * losses["position"] + losses["rotation"] + losses["gripper"]
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.step_number += 1
-        self._update_average()
-        return {name: float(value.detach()) for name, value in losses.items()}
+        values = torch.stack([value.detach().float() for value in losses.values()])
+        self.processes.average([*(p.grad for p in self.network.parameters() if p.grad is not None), values])
+        return dict(zip(losses, values.tolist(), strict=True))
 
-    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """L1 of eq. 9 over all samples, cross-entropy over the axes, binary cross-entropy of the gripper."""
-        target = batch.positions.to(self.device)
-        level2 = two_level_minibatch(self.schedule, self.scale.normalise(target), self.config.num_samples, generator)
-        jitter = torch.randn(len(target), self.config.head_samples, 3, generator=generator).to(self.device)
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.config.bf16):
-            condition = self.network.encode(batch.inputs.to(self.device))
-            prediction = predict(self.network, self.scale, self.schedule, condition, level2.noisy, level2.timesteps)
-            rotation, gripper = self.network.classify(condition, target.unsqueeze(1) + self.config.head_noise * jitter)
-        bins = batch.bins.to(self.device).unsqueeze(1).expand(rotation.shape[:-1])
-        openings = batch.openings.to(self.device).unsqueeze(1).expand_as(gripper)
-        return {
-            "position": (prediction - level2.target).abs().mean(),
-            "rotation": F.cross_entropy(rotation.flatten(0, 2), bins.flatten()),
-            "gripper": F.binary_cross_entropy_with_logits(gripper, openings),
-        }
-
-    def save(self, folder: Path) -> None:
-        """The averaged weights as a policy, and everything needed to go on exactly here."""
-        save_checkpoint(folder, self.policy, self.average)
-        self.write_record(folder)
-        partial = folder / "resume.pt.partial"
-        torch.save(
-            {
-                "step": self.step_number,
-                "seconds": self.seconds,
-                "network": self.network.state_dict(),
-                "average": self.average,
-                "optimizer": self.optimizer.state_dict(),
-            },
-            partial,
-        )
-        os.replace(partial, folder / "resume.pt")
-
-    def write_record(self, folder: Path, **more: Any) -> None:
-        """`training.json`: how this policy was made; the model card is written from it."""
-        record = {
-            "config": asdict(self.config),
-            "steps": self.step_number,
-            "minutes": round(self.seconds / 60.0, 1),
-            "device": self.device,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "demonstrations": self.data.episodes_per_task(),
-            "keypose_steps": len(self.data),
-            **more,
-        }
-        partial = folder / "training.json.partial"
-        partial.write_text(json.dumps(record, indent=2) + "\n")
-        os.replace(partial, folder / "training.json")
-
-    def resume(self, folder: Path) -> None:
-        """Go on from `save`. Raises CheckpointError where the file does not fit."""
-        path = folder / "resume.pt"
-        try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.step_number, self.seconds = state["average"], int(state["step"]), float(state["seconds"])
-        except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} does not continue this training ({reason}): use another --out") from None
-
-    def _learning_rate(self) -> float:
+    def learning_rate(self) -> float:
+        """Of the next step: linear warm-up, then a cosine that ends at the last step."""
         c, step = self.config, self.step_number
         if step < c.warmup_steps:
             return c.learning_rate * (step + 1) / c.warmup_steps
         progress = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
         return c.learning_rate * (c.final_fraction + (1.0 - c.final_fraction) * cosine)
+
+    def save(self, folder: Path) -> None:
+        """The averaged weights as a policy, and everything needed to go on exactly here."""
+        save_checkpoint(folder, self.policy, self.average)
+        self.write_record(folder)
+        state = {
+            "step": self.step_number,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_state(folder, self.settings(), state)
+
+    def settings(self) -> dict[str, Any]:
+        """What a run must share with the one that it goes on from."""
+        fixed = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
+        return {
+            **fixed,
+            "model": asdict(self.policy.model),
+            "schedule": asdict(self.policy.schedule),
+            "observations": self.policy.spec.to_dict(),
+            "demonstrations": self.data.episodes_per_task(),
+            "keypose_steps": len(self.data),
+        }
+
+    def write_record(self, folder: Path) -> None:
+        """`training.json`: how this policy was made; the model card is written from it."""
+        record = {
+            "config": asdict(self.config),
+            "steps": self.step_number,
+            "minutes": round(self.seconds / 60.0, 1),
+            "device": self.device.type,
+            "processes": self.processes.count,
+            "parameters": sum(p.numel() for p in self.network.parameters()),
+            "demonstrations": self.data.episodes_per_task(),
+            "keypose_steps": len(self.data),
+            **({"held_out": self.held_out} if self.held_out else {}),
+        }
+        text = json.dumps(record, indent=2) + "\n"
+        replace_file(folder / "training.json", lambda path: path.write_text(text))
+
+    def resume(self, folder: Path) -> None:
+        """Go on from `save`. Raises CheckpointError where the file does not fit."""
+        path = folder / STATE
+        state = load_state(folder, self.settings(), self.device)
+        try:
+            step = int(state["step"])
+            if step > self.config.steps:
+                raise ValueError(f"it has done {step} steps, more than the {self.config.steps} asked for")
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.average, self.step_number, self.seconds = state["average"], step, float(state["seconds"])
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise refusal(path, error) from None
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -171,15 +164,68 @@ class Trainer:
             self.average[name].lerp_(value, 1.0 - decay)
 
 
-def train(trainer: Trainer, folder: Path, on_step: Callable[[int, dict[str, float]], None]) -> None:
-    """Run to the last step; saves every `checkpoint_every` steps, at the end, and when interrupted."""
+@dataclass(frozen=True)
+class Watch:
+    """For those who look on: on_step(steps done, losses, learning rate), on_validation(steps done, metrics)."""
+
+    on_step: Callable[[int, dict[str, float], float], None] = lambda step, losses, learning_rate: None
+    on_validation: Callable[[int, HeldOutMetrics], None] = lambda step, metrics: None
+
+
+def train(trainer: Trainer, folder: Path, validation: Validation | None = None, watch: Watch | None = None) -> None:
+    """Run to the last step; saves every `checkpoint_every` steps, at the end, and when interrupted.
+
+    Validates every `validate_every` steps and at the end. All processes call it; the first one alone writes, and
+    alone needs a validation.
+    """
+    watch = watch or Watch()
     try:
-        while trainer.step_number < trainer.config.steps:
-            started = time.perf_counter()
-            losses = trainer.step()
-            trainer.seconds += time.perf_counter() - started
-            on_step(trainer.step_number, losses)
-            if trainer.step_number % trainer.config.checkpoint_every == 0:
-                trainer.save(folder)
+        with Prefetch(trainer.batch, trainer.config.steps - 1) as batches:
+            while trainer.step_number < trainer.config.steps:
+                started, rate = time.perf_counter(), trainer.learning_rate()
+                losses = trainer.step(batches(trainer.step_number))
+                trainer.seconds += time.perf_counter() - started
+                watch.on_step(trainer.step_number, losses, rate)
+                _look_after(trainer, folder, validation, watch)
+        if trainer.step_number % trainer.config.validate_every or not trainer.held_out:
+            _validate(trainer, validation, watch)
+    except NotFiniteError as error:
+        if not trainer.processes.writes:
+            raise
+        whole_batch = trainer.sampler.batch(error.step)
+        raise error.kept_in(save_bad_batch(folder, whole_batch, trainer.config.seed, error)) from None
     finally:
+        if trainer.whole and trainer.processes.writes:
+            trainer.save(folder)
+
+
+def _look_after(trainer: Trainer, folder: Path, validation: Validation | None, watch: Watch) -> None:
+    """What is due after a step."""
+    if trainer.step_number % trainer.config.validate_every == 0:
+        _validate(trainer, validation, watch)
+    if trainer.processes.writes and trainer.step_number % trainer.config.checkpoint_every == 0:
         trainer.save(folder)
+
+
+def _validate(trainer: Trainer, validation: Validation | None, watch: Watch) -> None:
+    if validation is not None:
+        metrics = validation.measure(trainer.average)
+        trainer.held_out = {"at_step": trainer.step_number, **metrics.to_dict()}
+        watch.on_validation(trainer.step_number, metrics)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is done: weights, optimiser, average and step number change together."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # another thread is never interrupted, and a handler that is not Python's cannot be put back
+        return
+    pending: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pending and callable(before):
+            before(*pending[0])

@@ -1,18 +1,27 @@
-"""Two-level minibatch: M noised copies of each of B targets, and the loss over all B M of them (v2 eq. 6-9)."""
+"""Two-level minibatch: B observations, M noised copies of each one's target (Mini-Diffuser v2, eq. 6-8)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.model.mini_diffuser import Inputs
+from minidiffuser_ros.policy.inputs import PositionScale
+from minidiffuser_ros.training.config import TrainingConfig
+from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
+
+Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 
 @dataclass(frozen=True)
-class TwoLevelBatch:
-    """timesteps [B, M]; noise, noisy and target [B, M, 3] in box units."""
+class NoisedTargets:
+    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, 3] in box units."""
 
     timesteps: Tensor
     noise: Tensor
@@ -20,14 +29,85 @@ class TwoLevelBatch:
     target: Tensor
 
 
-def two_level_minibatch(
-    schedule: NoiseSchedule, original: Tensor, num_samples: int, generator: torch.Generator
-) -> TwoLevelBatch:
-    """Draw M independent (k, epsilon) for each original [B, 3] (eq. 7) and apply the forward process (eq. 8)."""
-    shape = (len(original), num_samples)
-    timesteps = torch.randint(schedule.config.num_train_timesteps, shape, generator=generator).to(original.device)
-    noise = torch.randn(*shape, 3, generator=generator).to(original.device)
+@dataclass(frozen=True)
+class TwoLevelBatch:
+    """What one optimiser step learns from.
+
+    observed: level 1, B observations and their expert keyposes. noised: level 2, M noised positions of each.
+    head_positions [B, H, 3] m: where rotation and gripper are asked for, a little beside the target.
+    """
+
+    observed: Batch
+    noised: NoisedTargets
+    head_positions: Tensor
+
+    def to(self, device: torch.device | str) -> TwoLevelBatch:
+        """The same batch on another device; from pinned memory the copy runs beside the computation."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> TwoLevelBatch:
+        """The same batch in page-locked memory, from where an accelerator fetches it by itself."""
+        return self._map(Tensor.pin_memory)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor under its own name."""
+        parts = (self.observed.inputs, self.observed, self.noised, self)
+        return {name: value for part in parts for name, value in vars(part).items() if isinstance(value, Tensor)}
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> TwoLevelBatch:
+        inputs = _map_fields(self.observed.inputs, change)
+        observed = replace(_map_fields(self.observed, change), inputs=inputs)
+        return TwoLevelBatch(observed, _map_fields(self.noised, change), change(self.head_positions))
+
+
+@dataclass(frozen=True)
+class TwoLevelSampler:
+    """Batches as a function of the seed and the step's number alone; B, M and the seed stand in the config."""
+
+    data: DemonstrationSet
+    schedule: NoiseSchedule
+    scale: PositionScale
+    config: TrainingConfig
+
+    def batch(self, step: int, rows: Sequence[int] | None = None) -> TwoLevelBatch:
+        """The batch of a step, or some of its rows: several processes take each its own of the same batch.
+
+        Every row is augmented by a generator of its own, so that no process prepares what another one needs.
+        """
+        c = self.config
+        rows = range(c.batch_size) if rows is None else rows
+        rng = np.random.default_rng([c.seed, step])
+        chosen = rng.choice(len(self.data), c.batch_size)  # eq. 6
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        rngs = [np.random.default_rng([c.seed, step, row]) for row in rows]
+        observed = self.data.batch([int(chosen[row]) for row in rows], rngs, c.augmentation)
+        timesteps, noise = draw_level_two(self.schedule, c.batch_size, c.num_samples, generator)
+        beside = torch.randn(c.batch_size, c.head_samples, 3, generator=generator)
+        index = torch.tensor(list(rows))
+        return TwoLevelBatch(
+            observed,
+            noised_targets(self.schedule, self.scale.normalise(observed.positions), timesteps[index], noise[index]),
+            observed.positions.unsqueeze(1) + c.head_noise * beside[index],
+        )
+
+
+def draw_level_two(
+    schedule: NoiseSchedule, batch_size: int, num_samples: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """M independent (k, epsilon) for each of B targets (eq. 7): timesteps [B, M], noise [B, M, 3]."""
+    shape = (batch_size, num_samples)
+    timesteps = torch.randint(schedule.config.num_train_timesteps, shape, generator=generator)
+    return timesteps, torch.randn(*shape, 3, generator=generator)
+
+
+def noised_targets(schedule: NoiseSchedule, original: Tensor, timesteps: Tensor, noise: Tensor) -> NoisedTargets:
+    """The forward process (eq. 8) of originals [B, 3] at timesteps [B, M] with noise [B, M, 3]."""
     copies = original.unsqueeze(1).expand_as(noise)
-    return TwoLevelBatch(
-        timesteps, noise, schedule.add_noise(copies, noise, timesteps), schedule.target(copies, noise, timesteps)
-    )
+    target = schedule.target(copies, noise, timesteps).contiguous()
+    return NoisedTargets(timesteps, noise, schedule.add_noise(copies, noise, timesteps), target)
+
+
+def _map_fields(part: Part, change: Callable[[Tensor], Tensor]) -> Part:
+    """The dataclass with every tensor changed."""
+    changed: dict[str, Any] = {name: change(v) for name, v in vars(part).items() if isinstance(v, Tensor)}
+    return replace(part, **changed)

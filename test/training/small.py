@@ -9,6 +9,11 @@ from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.geometry.rotation import quat_from_yaw
 from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.policy.checkpoint import PolicyConfig
+from minidiffuser_ros.training.config import TrainingConfig
+from minidiffuser_ros.training.dataset import DemonstrationSet
+from minidiffuser_ros.training.loop import Trainer
+from minidiffuser_ros.training.processes import Processes
 
 SPEC = ObservationSpec()
 MODEL = MiniDiffuserConfig(
@@ -16,7 +21,7 @@ MODEL = MiniDiffuserConfig(
 )
 
 
-def demonstration(seed: int, steps: int = 2, spec: ObservationSpec = SPEC) -> Demonstration:
+def demonstration(seed: int, steps: int = 2, spec: ObservationSpec = SPEC, task: str = "lump") -> Demonstration:
     """A red lump somewhere on the table; the keypose is its centre."""
     rng = np.random.default_rng(seed)
     pairs = []
@@ -34,4 +39,19 @@ def demonstration(seed: int, steps: int = 2, spec: ObservationSpec = SPEC) -> De
             spec=spec,
         )
         pairs.append((observation, Keypose(centre, quat_from_yaw(rng.uniform(-1.0, 1.0)), float(rng.integers(2)))))
-    return demonstration_of("lump", 0, seed, ("push the red button", "press the red button"), pairs)
+    return demonstration_of(task, 0, seed, ("push the red button", "press the red button"), pairs)
+
+
+CONFIG = TrainingConfig(steps=6, batch_size=4, num_samples=8, warmup_steps=2, threads=1, bf16=False, checkpoint_every=3)
+
+
+def small_data(count: int = 6) -> DemonstrationSet:
+    """Lumps; the same ones each time."""
+    return DemonstrationSet([demonstration(i) for i in range(count)], MODEL.rotation_bins)
+
+
+def small_trainer(
+    data: DemonstrationSet, config: TrainingConfig = CONFIG, processes: Processes | None = None
+) -> Trainer:
+    """A trainer of the small network."""
+    return Trainer(config, PolicyConfig(spec=data.spec, model=MODEL), data, processes)

@@ -2,50 +2,94 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from small import MODEL, demonstration
+from safetensors import safe_open
+from small import CONFIG, MODEL, small_data, small_trainer
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import DemonstrationSet
-from minidiffuser_ros.training.loop import Trainer, TrainingConfig, train
-from minidiffuser_ros.training.metrics import keypose_errors
-
-CONFIG = TrainingConfig(steps=6, batch_size=4, num_samples=8, warmup_steps=2, threads=1, bf16=False, checkpoint_every=3)
+from minidiffuser_ros.training.loop import Trainer, Watch, train
+from minidiffuser_ros.training.metrics import Validation
 
 
 @pytest.fixture(scope="module")
 def data() -> DemonstrationSet:
-    return DemonstrationSet([demonstration(i) for i in range(6)], MODEL.rotation_bins)
+    return small_data()
 
 
-def trainer_of(data: DemonstrationSet, config: TrainingConfig = CONFIG) -> Trainer:
-    return Trainer(config, PolicyConfig(spec=data.spec, model=MODEL), data, "cpu")
+def stop_after(last: int) -> Callable[[int, dict[str, float], float], None]:
+    def stop(step: int, losses: dict[str, float], learning_rate: float) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def assert_same_weights(first: Trainer, second: Trainer) -> None:
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+        assert torch.equal(first.average[name], second.average[name]), name
 
 
 def test_a_training_stopped_in_the_middle_ends_bit_for_bit_where_an_uninterrupted_one_does(
     data: DemonstrationSet, tmp_path: Path
 ) -> None:
-    whole = trainer_of(data)
-    train(whole, tmp_path / "whole", lambda step, losses: None)
-
-    def stop(step: int, losses: dict[str, float]) -> None:
-        if step == 4:
-            raise KeyboardInterrupt
-
+    whole = small_trainer(data)
+    train(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train(trainer_of(data), tmp_path / "stopped", stop)
-    again = trainer_of(data)
+        train(small_trainer(data), tmp_path / "stopped", watch=Watch(on_step=stop_after(4)))
+    again = small_trainer(data)
     again.resume(tmp_path / "stopped")
     assert again.step_number == 4
-    train(again, tmp_path / "stopped", lambda step, losses: None)
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, again.network.state_dict()[name]), name
-    assert all(torch.equal(whole.average[name], again.average[name]) for name in whole.average)
+    train(again, tmp_path / "stopped")
+    assert_same_weights(whole, again)
+
+
+def test_chance_inside_the_network_is_a_function_of_the_step_too(data: DemonstrationSet, tmp_path: Path) -> None:
+    def noisy_trainer(steps: int) -> Trainer:
+        trainer = small_trainer(data, replace(CONFIG, steps=steps))
+        trainer.network.displacement.register_forward_hook(lambda module, args, out: torch.dropout(out, 0.5, True))
+        return trainer
+
+    whole, again = noisy_trainer(4), noisy_trainer(4)
+    train(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(noisy_trainer(4), tmp_path / "stopped", watch=Watch(on_step=stop_after(2)))
+    again.resume(tmp_path / "stopped")
+    torch.rand(7)
+    train(again, tmp_path / "stopped")
+    assert_same_weights(whole, again)
+
+
+def test_ctrl_c_amid_an_update_waits_until_the_update_is_whole(
+    data: DemonstrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, expected = small_trainer(data), small_trainer(data)
+    update = stopped.optimizer.step
+
+    def interrupted_update() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        update()
+
+    monkeypatch.setattr(stopped.optimizer, "step", interrupted_update)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, tmp_path)
+    expected.step()
+    again = small_trainer(data)
+    again.resume(tmp_path)
+    assert again.step_number == 1
+    assert_same_weights(expected, again)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +101,23 @@ def test_a_training_stopped_in_the_middle_ends_bit_for_bit_where_an_uninterrupte
     ],
     ids=lambda schedule: schedule.prediction_type,
 )
-def test_every_prediction_type_trains_and_its_policy_decides(
+def test_every_prediction_type_trains_and_its_policy_is_measured(
     schedule: ScheduleConfig, data: DemonstrationSet, tmp_path: Path
 ) -> None:
-    trainer = Trainer(CONFIG, PolicyConfig(spec=data.spec, model=MODEL, schedule=schedule), data, "cpu")
-    train(trainer, tmp_path, lambda step, losses: None)
-    errors = keypose_errors(tmp_path, data, limit=2)
-    assert errors.steps == 2
-    assert 0.0 <= errors.within_2cm <= 1.0
+    policy = PolicyConfig(spec=data.spec, model=MODEL, schedule=schedule)
+    trainer = Trainer(CONFIG, policy, data)
+    train(trainer, tmp_path, Validation(policy, data, limit=2))
+    assert trainer.held_out["steps"] == 2
+    assert 0.0 <= trainer.held_out["within_2cm"] <= 1.0
 
 
-def test_the_loss_of_a_few_demonstrations_falls_by_half(data: DemonstrationSet) -> None:
+@pytest.mark.parametrize("loss", ["l1", "l2"])
+def test_the_loss_of_a_few_demonstrations_falls_by_half(loss: str, data: DemonstrationSet) -> None:
     config = TrainingConfig(
-        steps=60, batch_size=6, num_samples=16, learning_rate=2e-3, warmup_steps=5, threads=1, bf16=False
-    )
-    trainer = trainer_of(data, config)
+        steps=60, batch_size=6, num_samples=16, learning_rate=2e-3, warmup_steps=5, threads=1, bf16=False,
+        loss=loss,  # type: ignore[arg-type]
+    )  # fmt: skip
+    trainer = small_trainer(data, config)
     losses = [trainer.step()["position"] for _ in range(60)]
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
@@ -79,36 +125,87 @@ def test_the_loss_of_a_few_demonstrations_falls_by_half(data: DemonstrationSet) 
 def test_what_training_writes_is_a_complete_checkpoint_of_the_averaged_weights(
     data: DemonstrationSet, tmp_path: Path
 ) -> None:
-    trainer = trainer_of(data)
-    train(trainer, tmp_path, lambda step, losses: None)
+    trainer = small_trainer(data)
+    train(trainer, tmp_path)
     config, weights = load_checkpoint(tmp_path)
     assert config == trainer.policy
     for name, value in trainer.average.items():
         torch.testing.assert_close(weights[name].float(), value.float(), atol=1e-3, rtol=1e-3)
     assert not list(tmp_path.glob("*.partial"))
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["config"] == asdict(CONFIG)
+    assert record["steps"] == CONFIG.steps
 
 
-def test_a_state_of_another_network_is_refused_and_said_so(data: DemonstrationSet, tmp_path: Path) -> None:
-    train(trainer_of(data), tmp_path, lambda step, losses: None)
-    other = Trainer(CONFIG, PolicyConfig(spec=data.spec), data, "cpu")
-    with pytest.raises(CheckpointError, match="does not continue this training"):
-        other.resume(tmp_path)
-    (tmp_path / "resume.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="does not continue this training"):
-        trainer_of(data).resume(tmp_path)
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"batch_size": 2}, "batch_size was 4, now 2"),
+        ({"num_samples": 16}, "num_samples was 8, now 16"),
+        ({"seed": 1}, "seed was 0, now 1"),
+        ({"loss": "l2"}, "loss was l1, now l2"),
+        ({"steps": 3}, "it has done 6 steps, more than the 3 asked for"),
+    ],
+)
+def test_a_state_of_another_training_is_refused_naming_what_differs(
+    change: dict[str, object], expected: str, data: DemonstrationSet, tmp_path: Path
+) -> None:
+    train(small_trainer(data), tmp_path)
+    with pytest.raises(CheckpointError, match=rf"does not continue this training \({expected}\): use another --out"):
+        small_trainer(data, replace(CONFIG, **change)).resume(tmp_path)  # type: ignore[arg-type]
 
 
-def test_a_loss_that_is_not_finite_stops_the_training_before_the_weights_are_touched(data: DemonstrationSet) -> None:
-    trainer = trainer_of(data)
+def test_a_state_of_another_network_or_a_damaged_one_is_refused(data: DemonstrationSet, tmp_path: Path) -> None:
+    train(small_trainer(data), tmp_path)
+    with pytest.raises(CheckpointError, match=r"does not continue this training \(model\."):
+        Trainer(CONFIG, PolicyConfig(spec=data.spec), data).resume(tmp_path)
+    for damage in (b"not a checkpoint", b"", (tmp_path / "resume.pt").read_bytes()[:2000]):
+        (tmp_path / "resume.pt").write_bytes(damage)
+        with pytest.raises(CheckpointError, match="does not continue this training"):
+            small_trainer(data).resume(tmp_path)
+
+
+def test_a_finished_training_goes_on_with_more_steps_and_the_cosine_of_the_longer_run(
+    data: DemonstrationSet, tmp_path: Path
+) -> None:
+    train(small_trainer(data), tmp_path)
+    longer = small_trainer(data, replace(CONFIG, steps=8))
+    longer.resume(tmp_path)
+    fresh = small_trainer(data, replace(CONFIG, steps=8))
+    fresh.step_number = 6
+    assert longer.learning_rate() == fresh.learning_rate() > CONFIG.final_fraction * CONFIG.learning_rate
+    train(longer, tmp_path)
+    assert longer.step_number == 8
+
+
+def broken_trainer(data: DemonstrationSet) -> Trainer:
+    trainer = small_trainer(data)
     with torch.no_grad():
         trainer.network.displacement[0].weight.fill_(float("nan"))  # type: ignore[index,union-attr,operator]
+    return trainer
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched_and_its_batch_is_kept(
+    data: DemonstrationSet, tmp_path: Path
+) -> None:
+    trainer = broken_trainer(data)
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-    with pytest.raises(ConfigurationError, match="lower learning_rate"):
-        trainer.step()
+    with pytest.raises(ConfigurationError, match=r"not finite at step 0 .*bad_batch\.safetensors") as caught:
+        train(trainer, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
     after = trainer.network.state_dict()
     assert all(torch.equal(value.nan_to_num(), after[name].nan_to_num()) for name, value in before.items())
+    expected = trainer.sampler.batch(0).tensors()
+    with safe_open(tmp_path / "bad_batch.safetensors", "pt") as file:
+        assert {name: file.metadata()[name] for name in ("step", "seed")} == {"step": "0", "seed": "0"}
+        assert set(file.keys()) == set(expected)
+        assert all(torch.equal(file.get_tensor(name), value) for name, value in expected.items())
 
 
-def test_counts_below_one_are_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match="num_samples must be at least 1, got 0"):
-        TrainingConfig(num_samples=0)
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(data: DemonstrationSet) -> None:
+    trainer = small_trainer(data)
+    trainer.network.gripper.bias.register_hook(lambda grad: grad * float("inf"))
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    with pytest.raises(ConfigurationError, match=r"gradient (inf|nan)"):
+        trainer.step()
+    assert all(torch.equal(value, trainer.network.state_dict()[name]) for name, value in before.items())
