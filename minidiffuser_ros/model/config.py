@@ -1,15 +1,24 @@
-"""Sizes of a Mini-Diffuser. `mini_diffuser_small` is what two CPU cores train."""
+"""Sizes and features of a Mini-Diffuser, and the two by name: `mini_diffuser_small` and `mini_diffuser_base`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from minidiffuser_ros.contract.errors import ConfigurationError
+
+SerializedOrder = Literal["z", "z-transposed", "hilbert", "hilbert-transposed"]
 
 
 @dataclass(frozen=True)
 class MiniDiffuserConfig:
-    """Finest level first in every tuple. Lengths in metres, `rope_scale` in rad per metre."""
+    """Finest level first in every tuple. Lengths in metres, `rope_scale` in rad per metre.
+
+    The defaults are `mini_diffuser_small`, what two CPU cores train. Without `encoder_heads` and `decoder_heads` a
+    head has `head_channels` channels. position_linear: a linear layer after the position encoding's convolution.
+    mlp_before_text: an MLP between a block's self-attention and its attention to the instruction as well as after.
+    serialized_orders: one a level, in a new order every pass of training.
+    """
 
     grid_size: float = 0.008
     encoder_channels: tuple[int, ...] = (32, 64, 96, 128)
@@ -26,6 +35,13 @@ class MiniDiffuserConfig:
     rope_scale: float = 100.0
     rope_base: float = 100.0
     rotation_bins: int = 72
+    encoder_heads: tuple[int, ...] = ()
+    decoder_heads: tuple[int, ...] = ()
+    stem_kernel: int = 3
+    position_linear: bool = False
+    patch_qk_norm: bool = False
+    mlp_before_text: bool = False
+    serialized_orders: tuple[SerializedOrder, ...] = ("z",)
 
     def __post_init__(self) -> None:
         if len(self.decoder_channels) != len(self.encoder_channels) - 1:
@@ -37,3 +53,56 @@ class MiniDiffuserConfig:
                 f"num_heads must divide width {self.width} and rotation_bins must divide 360, "
                 f"got {self.num_heads} and {self.rotation_bins}"
             )
+        if self.stem_kernel < 1 or self.stem_kernel % 2 == 0:
+            raise ConfigurationError(f"stem_kernel must be odd, got {self.stem_kernel}")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigurationError(f"dropout must lie in [0, 1), got {self.dropout}")
+        unknown = set(self.serialized_orders) - set(get_args(SerializedOrder))
+        if unknown or not self.serialized_orders:
+            raise ConfigurationError(
+                f"serialized_orders must be some of {get_args(SerializedOrder)}, got {self.serialized_orders}"
+            )
+        self._check_levels()
+
+    def _check_levels(self) -> None:
+        for name in ("encoder", "decoder"):
+            channels, heads = getattr(self, f"{name}_channels"), getattr(self, f"{name}_heads")
+            if heads and (len(heads) != len(channels) or any(c % h for c, h in zip(channels, heads, strict=True))):
+                raise ConfigurationError(f"{name}_heads must divide {name}_channels {channels}, got {heads}")
+        for name in ("neck_levels", "head_levels"):
+            if not all(0 <= level < len(self.encoder_channels) for level in getattr(self, name)):
+                raise ConfigurationError(
+                    f"{name} must lie in 0 ... {len(self.encoder_channels) - 1}, got {getattr(self, name)}"
+                )
+
+
+MINI_DIFFUSER_BASE = MiniDiffuserConfig(
+    grid_size=0.01,
+    encoder_channels=(36, 72, 144, 192, 384),
+    decoder_channels=(72, 72, 144, 192),
+    encoder_heads=(2, 4, 8, 16, 32),
+    decoder_heads=(4, 4, 8, 16),
+    patch_size=120,
+    width=72,
+    num_heads=4,
+    neck_levels=(4, 3, 2, 1, 0),
+    head_levels=(0,),
+    mlp_ratio=4,
+    dropout=0.1,
+    rope_base=10000.0,
+    stem_kernel=5,
+    position_linear=True,
+    patch_qk_norm=True,
+    mlp_before_text=True,
+    serialized_orders=("z", "z-transposed", "hilbert", "hilbert-transposed"),
+)
+"""The published sizes, for clouds of at most 4000 points on a 1 cm grid."""
+
+NAMED_CONFIGS = {"mini_diffuser_small": MiniDiffuserConfig(), "mini_diffuser_base": MINI_DIFFUSER_BASE}
+
+
+def named_config(name: str) -> MiniDiffuserConfig:
+    """The configuration of that name. Raises ConfigurationError naming those there are."""
+    if name not in NAMED_CONFIGS:
+        raise ConfigurationError(f"no network is called '{name}'; there are {', '.join(NAMED_CONFIGS)}")
+    return NAMED_CONFIGS[name]

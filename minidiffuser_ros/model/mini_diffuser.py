@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from minidiffuser_ros.model.backbone import PointUNet, point_features
-from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.config import MiniDiffuserConfig, SerializedOrder
 from minidiffuser_ros.model.layers import Mlp, SinusoidalEmbedding
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
 from minidiffuser_ros.model.voxels import build_levels
@@ -85,9 +85,7 @@ class MiniDiffuser(nn.Module):
         pooled = (torch.softmax(scores.float(), dim=-1).to(text.dtype).unsqueeze(-1) * text).sum(1)
         clouds = len(text)
         features = point_features(inputs.points, inputs.colors, inputs.batch, clouds, inputs.table_height)
-        levels = build_levels(
-            self.config.grid_size, len(self.config.encoder_channels), inputs.batch, inputs.points, clouds
-        )
+        levels = build_levels(self.config.grid_size, self.level_orders(), inputs.batch, inputs.points, clouds)
         maps = self.backbone(features, levels, text, mask)
         tool = self.tool(inputs.tool_features).unsqueeze(1)
 
@@ -103,6 +101,13 @@ class MiniDiffuser(nn.Module):
             torch.cat([pooled, tool.squeeze(1)], dim=-1),
             inputs.tool_position,
         )
+
+    def level_orders(self) -> list[SerializedOrder]:
+        """The curve of each level: the configured ones in turn, in training beginning in a new order every pass."""
+        orders = self.config.serialized_orders
+        if self.training and len(orders) > 1:
+            orders = tuple(orders[i] for i in torch.randperm(len(orders), device="cpu").tolist())
+        return [orders[i % len(orders)] for i in range(len(self.config.encoder_channels))]
 
     def denoise(
         self, condition: Condition, positions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block

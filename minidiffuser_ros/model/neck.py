@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from minidiffuser_ros.model.attention import two_level_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig
-from minidiffuser_ros.model.layers import FilmNorm, Mlp
+from minidiffuser_ros.model.layers import FilmNorm, Mlp, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
 from minidiffuser_ros.model.voxels import VoxelLevel
 
@@ -67,6 +67,7 @@ class NeckBlock(nn.Module):
         nn.init.normal_(self.local_weight, std=(27 * channels) ** -0.5)
         self.attention_norm, self.mlp_norm = FilmNorm(width, 2 * width), FilmNorm(width, 2 * width)
         self.mlp = Mlp(width, config.mlp_ratio)
+        self.dropout = dropout(config.dropout)
 
     def condition(
         self, features: Tensor, level: VoxelLevel, tool: Tensor, tool_position: Tensor, text: Tensor, text_mask: Tensor
@@ -86,9 +87,11 @@ class NeckBlock(nn.Module):
         self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens, execute: BlockExecutor, name: str
     ) -> Tensor:
         """z [B, M, L, C], positions [B, M, L, 3] m, context [B, M, 2 C] -> [B, M, L, C]."""
-        z = z + execute(f"{name}.local", lambda: self._local(positions, tokens))
-        z = z + execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens))  # type: ignore[misc]
-        return z + execute(f"{name}.mlp", lambda z=z: self.mlp(self.mlp_norm(z, context)))  # type: ignore[misc]
+        drop = self.dropout
+        z = z + drop(execute(f"{name}.local", lambda: self._local(positions, tokens)))
+        z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens)))  # type: ignore[misc]
+        out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self.mlp(self.mlp_norm(z, context))))  # type: ignore[misc]
+        return out
 
     def _local(self, positions: Tensor, tokens: ConditionTokens) -> Tensor:
         """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
