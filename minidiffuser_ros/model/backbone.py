@@ -37,9 +37,9 @@ class PointBlock(nn.Module):
         self.text_key_value = nn.Linear(config.width, 2 * channels)
         self.mlp = Mlp(channels, config.mlp_ratio)
         head = channels // num_heads
-        self.query_norm, self.key_norm = (
-            nn.LayerNorm(head) if config.patch_qk_norm else nn.Identity() for _ in range(2)
-        )
+        self.query_norm = nn.LayerNorm(head) if config.patch_qk_norm else nn.Identity()
+        # A shift of all keys alike would vanish in the softmax.
+        self.key_norm = nn.LayerNorm(head, bias=False) if config.patch_qk_norm else nn.Identity()
         self.early_mlp = (
             nn.Sequential(nn.LayerNorm(channels), Mlp(channels, config.mlp_ratio)) if config.mlp_before_text else None
         )

@@ -17,7 +17,9 @@ class MiniDiffuserConfig:
     The defaults are `mini_diffuser_small`, what two CPU cores train. Without `encoder_heads` and `decoder_heads` a
     head has `head_channels` channels. position_linear: a linear layer after the position encoding's convolution.
     mlp_before_text: an MLP between a block's self-attention and its attention to the instruction as well as after.
-    serialized_orders: one a level, in a new order every pass of training.
+    serialized_orders: one a level, in a new order every pass of training. rope, local_query and attended_geometry
+    (where the attended points lie relative to the sample) switch parts of the neck. num_experts: MLPs of each neck
+    block between which the noise level chooses `active_experts`; 0 for one MLP that serves all.
     """
 
     grid_size: float = 0.008
@@ -42,6 +44,11 @@ class MiniDiffuserConfig:
     patch_qk_norm: bool = False
     mlp_before_text: bool = False
     serialized_orders: tuple[SerializedOrder, ...] = ("z",)
+    rope: bool = True
+    local_query: bool = True
+    attended_geometry: bool = True
+    num_experts: int = 0
+    active_experts: int = 2
 
     def __post_init__(self) -> None:
         if len(self.decoder_channels) != len(self.encoder_channels) - 1:
@@ -52,6 +59,14 @@ class MiniDiffuserConfig:
             raise ConfigurationError(
                 f"num_heads must divide width {self.width} and rotation_bins must divide 360, "
                 f"got {self.num_heads} and {self.rotation_bins}"
+            )
+        if self.rope and self.width // self.num_heads < 6:
+            raise ConfigurationError(
+                f"rope turns three axes and needs heads of at least 6 channels, got {self.width // self.num_heads}"
+            )
+        if self.num_experts < 0 or (self.num_experts and not 1 <= self.active_experts <= self.num_experts):
+            raise ConfigurationError(
+                f"active_experts must lie in 1 ... num_experts {self.num_experts}, got {self.active_experts}"
             )
         if self.stem_kernel < 1 or self.stem_kernel % 2 == 0:
             raise ConfigurationError(f"stem_kernel must be odd, got {self.stem_kernel}")

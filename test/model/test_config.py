@@ -40,6 +40,8 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
         {"decoder_heads": (5, 4, 4)},
         {"neck_levels": (4, 0)},
         {"width": 97},
+        {"num_experts": 1},
+        {"num_experts": -1},
     ],
     ids=str,
 )
@@ -47,6 +49,12 @@ def test_a_configuration_that_cannot_work_is_refused_with_its_value(wrong: dict[
     (name, value), *_ = wrong.items()
     with pytest.raises(ConfigurationError, match=rf"{name}.*{str(value).replace('(', '.').replace(')', '.')}"):
         replace(MiniDiffuserConfig(), **wrong)
+
+
+def test_rope_needs_heads_wide_enough_to_turn_and_without_it_they_may_be_narrow() -> None:
+    with pytest.raises(ConfigurationError, match=r"rope.*got 3"):
+        MiniDiffuserConfig(num_heads=32)
+    MiniDiffuserConfig(num_heads=32, rope=False)
 
 
 def test_curves_are_shuffled_in_training_and_fixed_at_inference() -> None:
@@ -67,6 +75,7 @@ def test_one_curve_draws_no_random_number() -> None:
             encoder_channels=(8, 8),
             decoder_channels=(8,),
             width=16,
+            num_heads=2,
             neck_levels=(0,),
             head_levels=(0,),
         )
