@@ -9,6 +9,8 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 
 SerializedOrder = Literal["z", "z-transposed", "hilbert", "hilbert-transposed"]
 
+Backbone = Literal["unet", "flat"]
+
 
 @dataclass(frozen=True)
 class MiniDiffuserConfig:
@@ -20,6 +22,9 @@ class MiniDiffuserConfig:
     serialized_orders: one a level, in a new order every pass of training. rope, local_query and attended_geometry
     (where the attended points lie relative to the sample) switch parts of the neck. num_experts: MLPs of each neck
     block between which the noise level chooses `active_experts`; 0 for one MLP that serves all.
+
+    backbone `flat`: no U-Net but one grid of `grid_size`, a block of global attention for each of `encoder_channels`,
+    which are then equal, and no decoder; `neck_levels` and `head_levels` count these blocks.
     """
 
     grid_size: float = 0.008
@@ -49,12 +54,9 @@ class MiniDiffuserConfig:
     attended_geometry: bool = True
     num_experts: int = 0
     active_experts: int = 2
+    backbone: Backbone = "unet"
 
     def __post_init__(self) -> None:
-        if len(self.decoder_channels) != len(self.encoder_channels) - 1:
-            raise ConfigurationError(
-                f"{len(self.encoder_channels)} encoder levels need one decoder level less, got {self.decoder_channels}"
-            )
         if self.width % self.num_heads or 360 % self.rotation_bins:
             raise ConfigurationError(
                 f"num_heads must divide width {self.width} and rotation_bins must divide 360, "
@@ -80,6 +82,22 @@ class MiniDiffuserConfig:
         self._check_levels()
 
     def _check_levels(self) -> None:
+        if self.backbone not in get_args(Backbone):
+            raise ConfigurationError(f"backbone must be one of {get_args(Backbone)}, got '{self.backbone}'")
+        if self.backbone == "unet" and len(self.decoder_channels) != len(self.encoder_channels) - 1:
+            raise ConfigurationError(
+                f"decoder_channels must have one level less than encoder_channels {self.encoder_channels}, "
+                f"got {self.decoder_channels}"
+            )
+        if self.backbone == "flat" and (self.decoder_channels or len(set(self.encoder_channels)) != 1):
+            raise ConfigurationError(
+                "a flat backbone has equal encoder_channels and no decoder_channels, "
+                f"got {self.encoder_channels} and {self.decoder_channels}"
+            )
+        if self.backbone == "flat" and (self.position_linear or self.patch_qk_norm or self.mlp_before_text):
+            raise ConfigurationError(
+                "position_linear, patch_qk_norm and mlp_before_text belong to the unet, got True with backbone 'flat'"
+            )
         for name in ("encoder", "decoder"):
             channels, heads = getattr(self, f"{name}_channels"), getattr(self, f"{name}_heads")
             if heads and (len(heads) != len(channels) or any(c % h for c, h in zip(channels, heads, strict=True))):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from minidiffuser_ros.model.backbone import PointUNet, point_features
 from minidiffuser_ros.model.config import MiniDiffuserConfig, SerializedOrder
 from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
+from minidiffuser_ros.model.flat import FlatBackbone
 from minidiffuser_ros.model.layers import Mlp, SinusoidalEmbedding
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
 from minidiffuser_ros.model.voxels import build_levels
@@ -64,10 +65,10 @@ class MiniDiffuser(nn.Module):
         self.register_buffer("instruction_mean", torch.zeros(config.instruction_dim))
         self.text = nn.Sequential(nn.LayerNorm(config.instruction_dim), nn.Linear(config.instruction_dim, width))
         self.text_pool = nn.Linear(width, 1)
-        self.backbone = PointUNet(config)
+        self.backbone = PointUNet(config) if config.backbone == "unet" else FlatBackbone(config)
         self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.time = SinusoidalEmbedding(width)
-        channels = (*config.decoder_channels, config.encoder_channels[-1])
+        channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
         self.neck = nn.ModuleList(NeckBlock(channels[i], config, config.num_experts) for i in config.neck_levels)
         self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config) for i in config.head_levels)
         self.sample, self.head_sample = (
@@ -86,7 +87,11 @@ class MiniDiffuser(nn.Module):
         pooled = (torch.softmax(scores.float(), dim=-1).to(text.dtype).unsqueeze(-1) * text).sum(1)
         clouds = len(text)
         features = point_features(inputs.points, inputs.colors, inputs.batch, clouds, inputs.table_height)
-        levels = build_levels(self.config.grid_size, self.level_orders(), inputs.batch, inputs.points, clouds)
+        orders = self.level_orders()
+        if self.config.backbone == "flat":
+            levels = build_levels(self.config.grid_size, orders[:1], inputs.batch, inputs.points, clouds) * len(orders)
+        else:
+            levels = build_levels(self.config.grid_size, orders, inputs.batch, inputs.points, clouds)
         maps = self.backbone(features, levels, text, mask)
         tool = self.tool(inputs.tool_features).unsqueeze(1)
 

@@ -42,6 +42,10 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
         {"width": 97},
         {"num_experts": 1},
         {"num_experts": -1},
+        {"backbone": "tree"},
+        {"decoder_channels": (48, 64)},
+        {"patch_qk_norm": True, "encoder_channels": (32,), "decoder_channels": (), "backbone": "flat"},
+        {"encoder_channels": (32, 32, 64), "decoder_channels": (), "backbone": "flat"},
     ],
     ids=str,
 )

@@ -25,6 +25,9 @@ VARIANTS = {
     "without local query": replace(SMALL, local_query=False),
     "without geometry": replace(SMALL, attended_geometry=False),
     "experts": replace(SMALL, num_experts=4),
+    "flat": replace(
+        SMALL, backbone="flat", encoder_channels=(24, 24), decoder_channels=(), neck_levels=(0, 1), head_levels=(1,),
+    ),
 }  # fmt: skip
 
 
