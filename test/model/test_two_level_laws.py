@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny import VARIANTS, B, M, P, observation, samples, tiny_network
+from tiny import SMALL, VARIANTS, B, M, P, observation, samples, tiny_network
 from torch import Tensor
 
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
@@ -199,3 +200,47 @@ def test_rope_logits_do_not_change_when_both_ends_move_together() -> None:
 
     torch.testing.assert_close(logits(torch.zeros(3)), logits(shift), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(logits(torch.zeros(3)), (query * key).sum(-1), atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("rope", [True, False])
+def test_the_attention_of_a_neck_block_equals_the_literal_one_over_all_tokens(rope: bool, length: int) -> None:
+    torch.manual_seed(length)
+    config = replace(SMALL, rope=rope, attended_geometry=False)
+    network = MiniDiffuser(config).eval()
+    tokens, block = network.encode(observation()).neck[0], network.neck[0]
+    z, context = torch.randn(B, M, length, config.width), torch.randn(B, M, 2 * config.width)
+    positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
+    query, key, value = (t.unflatten(-1, (4, -1)) for t in block.qkv(block.attention_norm(z, context)).chunk(3, -1))
+    query, key = block.query_norm(query), block.key_norm(key)
+
+    def turned(x: Tensor, where: Tensor) -> Tensor:
+        return rotate(x, rope_angles(where, x.shape[-1], config.rope_scale, config.rope_base)) if rope else x
+
+    expected = torch.empty_like(z)
+    for b, m in itertools.product(range(B), range(M)):  # row by row, as v2 eq. 11 has it; the keys come turned
+        own = torch.einsum("lhd,khd->hlk", turned(query, positions)[b, m], turned(key, positions)[b, m])
+        points = torch.einsum("lhd,vhd->hlv", turned(query, positions)[b, m], tokens.key[b, tokens.mask[b]])
+        words = torch.einsum("lhd,vhd->hlv", query[b, m], tokens.context_key[b, tokens.context_mask[b]])
+        weights = torch.softmax(torch.cat([own, points, words], dim=-1) * query.shape[-1] ** -0.5, dim=-1)
+        values = [value[b, m], tokens.value[b, tokens.mask[b]], tokens.context_value[b, tokens.context_mask[b]]]
+        expected[b, m] = block.out(torch.einsum("hlv,vhd->lhd", weights, torch.cat(values)).flatten(-2))
+    torch.testing.assert_close(block._attend(z, positions, context, tokens), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_under_bf16_autocast(variant: str) -> None:
+    network = tiny_network(variant).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    positions, steps = samples(8)
+    losses = []
+    for _ in range(12):
+        with torch.autocast("cpu", torch.bfloat16):
+            moved = network.denoise(network.encode(observation()), positions, steps)
+        losses.append((moved - 0.05).abs().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
