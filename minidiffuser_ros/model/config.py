@@ -19,9 +19,12 @@ class MiniDiffuserConfig:
     The defaults are `mini_diffuser_small`, what two CPU cores train. Without `encoder_heads` and `decoder_heads` a
     head has `head_channels` channels. position_linear: a linear layer after the position encoding's convolution.
     mlp_before_text: an MLP between a block's self-attention and its attention to the instruction as well as after.
-    serialized_orders: one a level, in a new order every pass of training. rope, local_query and attended_geometry
-    (where the attended points lie relative to the sample) switch parts of the neck. num_experts: MLPs of each neck
-    block between which the noise level chooses `active_experts`; 0 for one MLP that serves all.
+    equal_patches: cut every cloud into patches of the size that suits the fullest one of its batch; otherwise of
+    `patch_size`, the last one shorter, and a cloud is encoded alike in any company.
+    serialized_orders: one a level, in a new order every pass of training.
+    rope, local_query and attended_geometry (where the attended points lie relative to the sample) switch parts of
+    the neck. num_experts: MLPs of each neck block between which the noise level chooses `active_experts`; 0 for one
+    MLP that serves all.
 
     backbone `flat`: no U-Net but one grid of `grid_size`, a block of global attention for each of `encoder_channels`,
     which are then equal, and no decoder; `neck_levels` and `head_levels` count these blocks.
@@ -48,6 +51,7 @@ class MiniDiffuserConfig:
     position_linear: bool = False
     patch_qk_norm: bool = False
     mlp_before_text: bool = False
+    equal_patches: bool = True
     serialized_orders: tuple[SerializedOrder, ...] = ("z",)
     rope: bool = True
     local_query: bool = True
@@ -127,6 +131,7 @@ MINI_DIFFUSER_BASE = MiniDiffuserConfig(
     position_linear=True,
     patch_qk_norm=True,
     mlp_before_text=True,
+    equal_patches=False,
     serialized_orders=("z", "z-transposed", "hilbert", "hilbert-transposed"),
 )
 """The published sizes, for clouds of at most 4000 points on a 1 cm grid."""

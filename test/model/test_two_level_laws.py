@@ -244,3 +244,31 @@ def test_every_variant_learns_under_bf16_autocast(variant: str) -> None:
         assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
         optimizer.step()
     assert losses[-1] < 0.7 * losses[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["base", "flat"])
+def test_a_cloud_does_not_notice_the_others_of_its_batch(variant: str) -> None:
+    network, inputs = tiny_network(variant), observation()
+    positions, steps = samples()
+    together = network.denoise(network.encode(inputs), positions, steps)[:1]
+    kept = torch.cat([torch.arange(P), torch.arange(P, P + 9)])  # the other cloud with nine points instead
+    thinned = replace(inputs, points=inputs.points[kept], colors=inputs.colors[kept], batch=inputs.batch[kept])
+    beside_few = network.denoise(network.encode(thinned), positions, steps)[:1]
+    torch.testing.assert_close(together, beside_few, atol=1e-5, rtol=1e-4)
+    alone = Inputs(
+        inputs.points[:P], inputs.colors[:P], inputs.batch[:P], inputs.tool_position[:1], inputs.tool_features[:1],
+        inputs.instruction[:1], inputs.instruction_mask[:1],
+    )  # fmt: skip
+    by_itself = network.denoise(network.encode(alone), positions[:1], steps[:1])
+    torch.testing.assert_close(together, by_itself, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_points_of_a_flat_backbone_are_turned_by_their_positions() -> None:
+    network = tiny_network("flat")
+    before = network.denoise(network.encode(observation()), *samples())
+    for block in network.backbone.blocks:
+        block.config = replace(block.config, rope=False)
+    after = network.denoise(network.encode(observation()), *samples())
+    assert (before - after).abs().max() > 1e-5
