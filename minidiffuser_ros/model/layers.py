@@ -9,17 +9,19 @@ from minidiffuser_ros.model.voxels import VoxelLevel, submanifold_conv
 
 
 class SubmanifoldConv(nn.Module):
-    """3x3x3 convolution over occupied voxels: [N, C] -> [N, D]."""
+    """Convolution of an odd kernel over occupied voxels: [N, C] -> [N, D]."""
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(self, channels: int, out_channels: int, kernel: int = 3) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(27, channels, out_channels))
-        nn.init.normal_(self.weight, std=(9 * channels) ** -0.5)  # about nine neighbours are occupied on a surface
+        self.kernel = kernel
+        self.weight = nn.Parameter(torch.empty(kernel**3, channels, out_channels))
+        # On a surface about a kernel's square of its cells is occupied.
+        nn.init.normal_(self.weight, std=(kernel**2 * channels) ** -0.5)
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, features: Tensor, level: VoxelLevel) -> Tensor:
         """Convolve packed features."""
-        return submanifold_conv(features, self.weight, level) + self.bias
+        return submanifold_conv(features, self.weight, level.neighbourhood(self.kernel)) + self.bias
 
 
 class Mlp(nn.Sequential):
@@ -27,6 +29,11 @@ class Mlp(nn.Sequential):
 
     def __init__(self, width: int, ratio: int, out: int | None = None) -> None:
         super().__init__(nn.Linear(width, ratio * width), nn.GELU(), nn.Linear(ratio * width, out or width))
+
+
+def dropout(probability: float) -> nn.Module:
+    """Dropout, or nothing at all at probability 0."""
+    return nn.Dropout(probability) if probability else nn.Identity()
 
 
 class FilmNorm(nn.Module):

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from minidiffuser_ros.model.backbone import PointUNet, point_features
-from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.config import MiniDiffuserConfig, SerializedOrder
+from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
+from minidiffuser_ros.model.flat import FlatBackbone
 from minidiffuser_ros.model.layers import Mlp, SinusoidalEmbedding
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
 from minidiffuser_ros.model.voxels import build_levels
@@ -63,11 +65,11 @@ class MiniDiffuser(nn.Module):
         self.register_buffer("instruction_mean", torch.zeros(config.instruction_dim))
         self.text = nn.Sequential(nn.LayerNorm(config.instruction_dim), nn.Linear(config.instruction_dim, width))
         self.text_pool = nn.Linear(width, 1)
-        self.backbone = PointUNet(config)
+        self.backbone = PointUNet(config) if config.backbone == "unet" else FlatBackbone(config)
         self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.time = SinusoidalEmbedding(width)
-        channels = (*config.decoder_channels, config.encoder_channels[-1])
-        self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
+        channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
+        self.neck = nn.ModuleList(NeckBlock(channels[i], config, config.num_experts) for i in config.neck_levels)
         self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config) for i in config.head_levels)
         self.sample, self.head_sample = (
             nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2)
@@ -85,9 +87,11 @@ class MiniDiffuser(nn.Module):
         pooled = (torch.softmax(scores.float(), dim=-1).to(text.dtype).unsqueeze(-1) * text).sum(1)
         clouds = len(text)
         features = point_features(inputs.points, inputs.colors, inputs.batch, clouds, inputs.table_height)
-        levels = build_levels(
-            self.config.grid_size, len(self.config.encoder_channels), inputs.batch, inputs.points, clouds
-        )
+        orders = self.level_orders()
+        if self.config.backbone == "flat":
+            levels = build_levels(self.config.grid_size, orders[:1], inputs.batch, inputs.points, clouds) * len(orders)
+        else:
+            levels = build_levels(self.config.grid_size, orders, inputs.batch, inputs.points, clouds)
         maps = self.backbone(features, levels, text, mask)
         tool = self.tool(inputs.tool_features).unsqueeze(1)
 
@@ -104,17 +108,42 @@ class MiniDiffuser(nn.Module):
             inputs.tool_position,
         )
 
+    def level_orders(self) -> list[SerializedOrder]:
+        """The curve of each level: the configured ones in turn, in training beginning in a new order every pass."""
+        orders = self.config.serialized_orders
+        if self.training and len(orders) > 1:
+            orders = tuple(orders[i] for i in torch.randperm(len(orders), device="cpu").tolist())
+        return [orders[i % len(orders)] for i in range(len(self.config.encoder_channels))]
+
     def denoise(
         self, condition: Condition, positions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
     ) -> Tensor:
         """Displacement [B, M, 3] in metres from each noisy position [B, M, 3] to where it came from."""
-        z = self._stream(self.sample, self.neck, condition.neck, condition, positions, self.time(timesteps), execute)
+        noise = self.noise_level(timesteps)
+        z = self._stream(self.sample, self.neck, condition.neck, condition, positions, noise, execute)
         moved: Tensor = self.displacement(z).float() * REACH
         return moved
 
+    def balance_loss(self, timesteps: Tensor) -> Tensor:
+        """How unevenly the experts are used at timesteps [B, M]: 1 when evenly, 0 without experts; weight it by 0.01.
+
+        The experts are chosen by the noise level alone, so nothing else is needed to tell.
+        """
+        embedding = self.time(timesteps)
+        losses = [m.balance_loss(embedding) for m in self.neck.modules() if isinstance(m, ExpertMlp)]
+        return torch.stack(losses).mean() if losses else embedding.new_zeros(())
+
+    def noise_level(self, timesteps: Tensor) -> NoiseLevel:
+        """Timesteps [B, M] embedded; the step that all share is looked up only where it lets experts be fused."""
+        embedding = self.time(timesteps)
+        if not self.config.num_experts or self.training or torch.is_grad_enabled() or timesteps.is_floating_point():
+            return NoiseLevel(embedding)
+        first = timesteps.flatten()[0]
+        return NoiseLevel(embedding, int(first) if bool((timesteps == first).all()) else None)
+
     def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m."""
-        still = torch.zeros(*positions.shape[:2], self.config.width, device=positions.device)
+        still = NoiseLevel(torch.zeros(*positions.shape[:2], self.config.width, device=positions.device))
         z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, still, run_block)
         z = self.head_norm(z)
         rotation = self.rotation(z).unflatten(-1, (3, self.config.rotation_bins))
@@ -127,14 +156,14 @@ class MiniDiffuser(nn.Module):
         tokens: list[ConditionTokens],
         condition: Condition,
         positions: Tensor,
-        time: Tensor,
+        noise: NoiseLevel,
         execute: BlockExecutor,
     ) -> Tensor:
         relative = (positions - condition.tool_position.unsqueeze(1)) / REACH
         z = embed(torch.cat([positions / REACH, relative], dim=-1)).unsqueeze(2)
         summary = condition.summary.unsqueeze(1).expand(-1, positions.shape[1], -1)
-        context = self.context(torch.cat([time.to(summary.dtype), summary], dim=-1))
+        context = self.context(torch.cat([noise.embedding.to(summary.dtype), summary], dim=-1))
         for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
-            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
+            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}", noise)
         out: Tensor = z.squeeze(2)
         return out

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from minidiffuser_ros.model.attention import two_level_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig
-from minidiffuser_ros.model.layers import FilmNorm, Mlp
+from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
+from minidiffuser_ros.model.layers import FilmNorm, Mlp, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
 from minidiffuser_ros.model.voxels import VoxelLevel, neighbourhood_product
 
@@ -52,7 +53,7 @@ def run_block(name: str, branch: Callable[[], Tensor]) -> Tensor:
 class NeckBlock(nn.Module):
     """Local query, FiLM attention with 3-D RoPE to points, tool and instruction, FiLM MLP."""
 
-    def __init__(self, channels: int, config: MiniDiffuserConfig) -> None:
+    def __init__(self, channels: int, config: MiniDiffuserConfig, num_experts: int = 0) -> None:
         super().__init__()
         width = config.width
         self.config = config
@@ -61,13 +62,20 @@ class NeckBlock(nn.Module):
         self.points, self.tool, self.text = nn.Linear(channels, width), nn.Linear(width, width), nn.Linear(width, width)
         self.qkv = nn.Linear(width, 3 * width)
         self.key_value = nn.Linear(width, 2 * width)
-        self.query_norm, self.key_norm = nn.LayerNorm(head_dim), nn.LayerNorm(head_dim)
-        self.relative = nn.Linear(3 * config.num_heads, width)
+        # Without rotation a shift of all keys alike would vanish in the softmax.
+        self.query_norm, self.key_norm = nn.LayerNorm(head_dim), nn.LayerNorm(head_dim, bias=config.rope)
+        self.relative = nn.Linear(3 * config.num_heads, width) if config.attended_geometry else None
         self.out = nn.Linear(width, width)
-        self.local_weight = nn.Parameter(torch.empty(27, channels, width))
-        nn.init.normal_(self.local_weight, std=(27 * channels) ** -0.5)
+        if config.local_query:
+            self.local_weight = nn.Parameter(torch.empty(27, channels, width))
+            nn.init.normal_(self.local_weight, std=(27 * channels) ** -0.5)
         self.attention_norm, self.mlp_norm = FilmNorm(width, 2 * width), FilmNorm(width, 2 * width)
-        self.mlp = Mlp(width, config.mlp_ratio)
+        self.mlp = (
+            ExpertMlp(width, width, config.mlp_ratio, num_experts, config.active_experts)
+            if num_experts
+            else Mlp(width, config.mlp_ratio)
+        )
+        self.dropout = dropout(config.dropout)
 
     def condition(
         self, features: Tensor, level: VoxelLevel, tool: Tensor, tool_position: Tensor, text: Tensor, text_mask: Tensor
@@ -76,7 +84,9 @@ class NeckBlock(nn.Module):
         spatial = torch.cat([level.pad(self.points(features)), self.tool(tool)], dim=1)
         positions = torch.cat([level.pad(level.coord), tool_position.unsqueeze(1)], dim=1)
         key, value = self._heads(self.key_value(spatial).chunk(2, dim=-1))
-        key = rotate(self.key_norm(key), self._angles(positions, key.shape[-1]))
+        key = self.key_norm(key)
+        if self.config.rope:
+            key = rotate(key, self._angles(positions, key.shape[-1]))
         context_key, context_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
         mask = torch.cat([level.mask, level.mask.new_ones(len(level.mask), 1)], dim=1)
         return ConditionTokens(
@@ -84,12 +94,27 @@ class NeckBlock(nn.Module):
         )
 
     def forward(
-        self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens, execute: BlockExecutor, name: str
+        self,
+        z: Tensor,
+        positions: Tensor,
+        context: Tensor,
+        tokens: ConditionTokens,
+        execute: BlockExecutor,
+        name: str,
+        noise: NoiseLevel | None = None,
     ) -> Tensor:
-        """z [B, M, L, C], positions [B, M, L, 3] m, context [B, M, 2 C] -> [B, M, L, C]."""
-        z = z + execute(f"{name}.local", lambda: self._local(positions, tokens))
-        z = z + execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens))  # type: ignore[misc]
-        return z + execute(f"{name}.mlp", lambda z=z: self.mlp(self.mlp_norm(z, context)))  # type: ignore[misc]
+        """z [B, M, L, C], positions [B, M, L, 3] m, context [B, M, 2 C] -> [B, M, L, C]. Experts need the noise."""
+        drop = self.dropout
+        if self.config.local_query:
+            z = z + drop(execute(f"{name}.local", lambda: self._local(positions, tokens)))
+        z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens)))  # type: ignore[misc]
+        out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self._feed(z, context, noise)))  # type: ignore[misc]
+        return out
+
+    def _feed(self, z: Tensor, context: Tensor, noise: NoiseLevel | None) -> Tensor:
+        x = self.mlp_norm(z, context)
+        out: Tensor = self.mlp(x, noise) if isinstance(self.mlp, ExpertMlp) else self.mlp(x)
+        return out
 
     def _local(self, positions: Tensor, tokens: ConditionTokens) -> Tensor:
         """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
@@ -100,30 +125,38 @@ class NeckBlock(nn.Module):
     def _attend(self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens) -> Tensor:
         query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))
         query, key = self.query_norm(query), self.key_norm(key)
-        angles = self._angles(positions, query.shape[-1])
-        turned = rotate(query, angles)
-        # One softmax over rotated (spatial) and unrotated (context) logits: stack both halves along D.
-        zeros = torch.zeros_like
-        stacked_query = torch.cat([turned, query], dim=-1) * 2**0.5  # undoes the scale of the doubled width
-        stacked_own = torch.cat([rotate(key, angles), zeros(key)], dim=-1)
-        shared_key = torch.cat(
-            [
-                torch.cat([tokens.key, zeros(tokens.key)], dim=-1),
-                torch.cat([zeros(tokens.context_key), tokens.context_key], dim=-1),
-            ],
-            dim=1,
-        )
+        if self.config.rope:
+            query, key, shared_key = self._turned(query, key, positions, tokens)
+        else:
+            shared_key = torch.cat([tokens.key, tokens.context_key], dim=1)
         shared_value = torch.cat([tokens.value, tokens.context_value], dim=1)
         mask = torch.cat([tokens.mask, tokens.context_mask], dim=1)
-        out, weights = two_level_attention(stacked_query, stacked_own, value, shared_key, shared_value, mask)
+        out, weights = two_level_attention(query, key, value, shared_key, shared_value, mask)
+        attended: Tensor = self.out(out.flatten(-2))
+        if self.relative is None:
+            return attended
         # Where the attended points lie relative to the sample: exact geometry, and still translation-invariant.
         # In float32: half precision knows a place on the table to 2 mm.
         places = F.pad(tokens.positions, (0, 1), value=1.0)
         weights = weights[..., : places.shape[1]].float()
         centre = torch.einsum("bhmlv,bvc->bmlhc", weights, places.float())
         relative = (centre[..., :3] - centre[..., 3:] * positions.unsqueeze(-2)) / REACH
-        attended: Tensor = self.out(out.flatten(-2)) + self.relative(relative.flatten(-2).to(out.dtype))
-        return attended
+        seen: Tensor = self.relative(relative.flatten(-2).to(out.dtype))
+        return attended + seen
+
+    def _turned(
+        self, query: Tensor, key: Tensor, positions: Tensor, tokens: ConditionTokens
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Query and own key [B, M, L, H, 2 D] and shared key [B, S + T, H, 2 D], their dot products being the logits.
+
+        One softmax over rotated (spatial) and unrotated (context) logits: both halves stacked along D.
+        """
+        angles, zeros = self._angles(positions, query.shape[-1]), torch.zeros_like
+        stacked_query = torch.cat([rotate(query, angles), query], dim=-1) * 2**0.5  # undoes the doubled width's scale
+        stacked_own = torch.cat([rotate(key, angles), zeros(key)], dim=-1)
+        spatial = torch.cat([tokens.key, zeros(tokens.key)], dim=-1)
+        context = torch.cat([zeros(tokens.context_key), tokens.context_key], dim=-1)
+        return stacked_query, stacked_own, torch.cat([spatial, context], dim=1)
 
     def _heads(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(t.unflatten(-1, (self.num_heads, -1)) for t in tensors)

@@ -6,22 +6,22 @@ A packed tensor is [N, C] with `batch` [N] saying whose each row is; a padded on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-SPAN = 2048  # cells along each axis that a key can tell apart
-MARGIN = SPAN // 2  # so that cells of points outside the workspace stay positive
+from minidiffuser_ros.model.config import SerializedOrder
+from minidiffuser_ros.model.serialization import MARGIN, SPAN, serialize
 
 
-def neighbour_offsets() -> Tensor:
-    """The 27 offsets of a 3x3x3 neighbourhood [27, 3]; entry 26 - i is the opposite of entry i."""
-    axis = torch.arange(-1, 2)
+@lru_cache
+def neighbour_offsets(kernel: int) -> Tensor:
+    """Offsets of the kernel^3 = Q cells around one [Q, 3], kernel odd; entry Q - 1 - i is the opposite of entry i."""
+    axis = torch.arange(-(kernel // 2), kernel // 2 + 1)
     return torch.cartesian_prod(axis, axis, axis)
-
-
-OFFSETS = neighbour_offsets()
 
 
 def cell_keys(batch: Tensor, cells: Tensor) -> Tensor:
@@ -30,23 +30,14 @@ def cell_keys(batch: Tensor, cells: Tensor) -> Tensor:
     return ((batch * SPAN + shifted[..., 0]) * SPAN + shifted[..., 1]) * SPAN + shifted[..., 2]
 
 
-def z_order(cells: Tensor) -> Tensor:
-    """Morton code [N] of cells [N, 3]: the bits of the three axes interleaved."""
-    shifted = (cells + MARGIN).clamp(0, SPAN - 1)
-    code = torch.zeros_like(shifted[:, 0])
-    for bit in range(SPAN.bit_length() - 1):
-        for axis in range(3):
-            code |= ((shifted[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return code
-
-
 @dataclass(frozen=True)
 class VoxelLevel:
     """The occupied cells of one resolution. Sizes in metres; `size` is the cell's edge.
 
     coord [N, 3]: mean position of what lies in the cell. parent [n]: row here of each row of the finer level.
-    slots [B, V]: packed row of each padded slot (N where empty), each cloud in z-order, so that neighbours in the
-    sequence are neighbours in space. places [N]: flat slot of each row. mask [B, V]: slot in use.
+    slots [B, V]: packed row of each padded slot (N where empty), each cloud along a space-filling curve, so that
+    neighbours in the sequence are neighbours in space. places [N]: flat slot of each row. mask [B, V]: slot in use.
+    neighbours [N, 27]: packed rows of the cells around each, N where empty.
     """
 
     size: float
@@ -68,9 +59,15 @@ class VoxelLevel:
 
     def around(self, batch: Tensor, positions: Tensor) -> Tensor:
         """Packed rows [..., 27] of the cells around positions [..., 3] in metres, N where empty."""
-        cells = torch.floor(positions / self.size).long()
-        neighbourhood = cells.unsqueeze(-2) + OFFSETS.to(cells.device)
-        return self.lookup(batch.unsqueeze(-1).expand(neighbourhood.shape[:-1]), neighbourhood)
+        return self._surroundings(batch, torch.floor(positions / self.size).long(), 3)
+
+    def neighbourhood(self, kernel: int) -> Tensor:
+        """Packed rows [N, kernel^3] of the cells around each voxel, N where empty."""
+        return self.neighbours if kernel == 3 else self._surroundings(self.batch, self.cells, kernel)
+
+    def _surroundings(self, batch: Tensor, cells: Tensor, kernel: int) -> Tensor:
+        around = cells.unsqueeze(-2) + neighbour_offsets(kernel).to(cells.device)
+        return self.lookup(batch.unsqueeze(-1).expand(around.shape[:-1]), around)
 
     def pad(self, packed: Tensor) -> Tensor:
         """[N, C] -> [B, V, C], zeros in empty slots."""
@@ -81,7 +78,9 @@ class VoxelLevel:
         return padded.flatten(0, 1)[self.places]
 
 
-def voxelize(size: float, batch: Tensor, coord: Tensor, num_clouds: int) -> VoxelLevel:
+def voxelize(
+    size: float, batch: Tensor, coord: Tensor, num_clouds: int, serialized_order: SerializedOrder = "z"
+) -> VoxelLevel:
     """Group rows (points, or voxels of the finer level) [n] into cells of `size` metres with a fixed origin."""
     keys, parent, counts = torch.unique(
         cell_keys(batch, torch.floor(coord / size).long()), return_inverse=True, return_counts=True
@@ -94,23 +93,23 @@ def voxelize(size: float, batch: Tensor, coord: Tensor, num_clouds: int) -> Voxe
     occupancy = torch.bincount(cloud, minlength=num_clouds)
     column = torch.arange(int(occupancy.max()), device=coord.device).unsqueeze(0)
     mask = column < occupancy.unsqueeze(1)
-    order = torch.argsort(cloud * SPAN**3 + z_order(cells))
+    order = torch.argsort(cloud * SPAN**3 + serialize(cells, serialized_order))
     slots = torch.full(mask.shape, total, device=coord.device)
     slots[mask] = order
     places = torch.empty_like(order)
     places[order] = mask.flatten().nonzero().squeeze(1)
     level = VoxelLevel(size, keys, cloud, cells, mean, parent, keys, slots, places, mask)
-    around = cells.unsqueeze(1) + OFFSETS.to(cells.device)
-    neighbours = level.lookup(cloud.unsqueeze(1).expand(-1, 27), around)
-    return replace(level, neighbours=neighbours)
+    return replace(level, neighbours=level._surroundings(cloud, cells, 3))
 
 
-def build_levels(size: float, num_levels: int, batch: Tensor, coord: Tensor, num_clouds: int) -> list[VoxelLevel]:
-    """Levels of doubling cell size, finest first. batch [n] sorted or not, coord [n, 3] metres."""
-    levels = [voxelize(size, batch, coord, num_clouds)]
-    for _ in range(num_levels - 1):
+def build_levels(
+    size: float, orders: Sequence[SerializedOrder], batch: Tensor, coord: Tensor, num_clouds: int
+) -> list[VoxelLevel]:
+    """One level for each of `orders`, of doubling cell size, finest first. batch [n], coord [n, 3] metres."""
+    levels = [voxelize(size, batch, coord, num_clouds, orders[0])]
+    for order in orders[1:]:
         finer = levels[-1]
-        levels.append(voxelize(2 * finer.size, finer.batch, finer.coord, num_clouds))
+        levels.append(voxelize(2 * finer.size, finer.batch, finer.coord, num_clouds, order))
     return levels
 
 
@@ -137,15 +136,17 @@ class _SubmanifoldConv(torch.autograd.Function):
         return _columns(features, neighbours) @ weight.flatten(0, 1)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # type: ignore[no-untyped-def]
         features, weight, neighbours = ctx.saved_tensors
         grad = grad.contiguous()
         dtype, kept = weight.dtype, features.dtype
         features = features.to(grad.dtype)
         weight = weight.to(grad.dtype)  # under autocast the product was taken in a narrower type
+        grad_weight = (_columns(features, neighbours).T @ grad).view_as(weight)
+        if not ctx.needs_input_grad[0]:  # the stem's input, whose columns of the gradient would be the largest of all
+            return None, grad_weight.to(dtype), None
         # If i is the neighbour of j at offset o, then j is the neighbour of i at -o.
         grad_features = _columns(grad, neighbours) @ weight.flip(0).transpose(1, 2).flatten(0, 1)
-        grad_weight = (_columns(features, neighbours).T @ grad).view_as(weight)
         return grad_features.to(kept), grad_weight.to(dtype), None
 
 
@@ -181,7 +182,7 @@ def _columns(features: Tensor, neighbours: Tensor) -> Tensor:
     return padded[neighbours].flatten(1)
 
 
-def submanifold_conv(features: Tensor, weight: Tensor, level: VoxelLevel) -> Tensor:
-    """3x3x3 convolution on occupied voxels only. features [N, C], weight [27, C, D] -> [N, D]."""
-    out: Tensor = _SubmanifoldConv.apply(features, weight.to(features.dtype), level.neighbours)
+def submanifold_conv(features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
+    """Convolution on occupied voxels only. features [N, C], weight [Q, C, D], neighbours [N, Q] -> [N, D]."""
+    out: Tensor = _SubmanifoldConv.apply(features, weight.to(features.dtype), neighbours)
     return out

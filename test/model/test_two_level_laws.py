@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import pytest
 import torch
+from tiny import SMALL, VARIANTS, B, M, P, observation, samples, tiny_network
 from torch import Tensor
 
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
+from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.attention import reference_attention, two_level_attention
-from minidiffuser_ros.model.config import MiniDiffuserConfig
-from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
 from minidiffuser_ros.model.rope import rope_angles, rotate
 
-B, M, P = 2, 3, 80
-CONFIG = MiniDiffuserConfig(
-    encoder_channels=(16, 24, 32, 32), decoder_channels=(16, 24, 32), head_channels=8, width=48, instruction_dim=20
-)
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def network(request: pytest.FixtureRequest) -> MiniDiffuser:
+    return tiny_network(request.param)
 
 
-def observation(seed: int = 0) -> Inputs:
-    g = torch.Generator().manual_seed(seed)
-    points = torch.rand(B * P, 3, generator=g) * torch.tensor([0.1, 0.1, 0.05]) + torch.tensor([0.4, 0.0, 0.01])
-    mask = torch.ones(B, 5, dtype=torch.bool)
-    mask[1, 4] = False
-    return Inputs(
-        points, torch.rand(B * P, 3, generator=g) * 255, torch.arange(B).repeat_interleave(P),
-        torch.rand(B, 3, generator=g), torch.rand(B, 5, generator=g), torch.randn(B, 5, 20, generator=g), mask,
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def network() -> MiniDiffuser:
-    torch.manual_seed(0)
-    network = MiniDiffuser(CONFIG).eval()
-    for parameter in network.parameters():  # FiLM starts at zero, which would hide a leak
-        parameter.data += 0.05 * torch.randn_like(parameter)
-    return network
-
-
-def samples() -> tuple[Tensor, Tensor]:
-    g = torch.Generator().manual_seed(1)
-    positions = torch.rand(B, M, 3, generator=g) * 0.1 + torch.tensor([0.4, 0.0, 0.0])
-    return positions, torch.randint(0, 100, (B, M), generator=g)
+def tensors_of(condition: Condition) -> list[Tensor]:
+    tokens = [vars(t) for t in (*condition.neck, *condition.heads)]
+    return [v for values in (*tokens, vars(condition)) for v in values.values() if isinstance(v, Tensor)]
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -76,6 +60,36 @@ def test_a_sample_does_not_notice_the_others(network: MiniDiffuser) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("length", [2, 3])
+def test_tokens_of_one_sample_see_each_other_and_no_other_sample(network: MiniDiffuser, length: int) -> None:
+    condition, block = network.encode(observation()), network.neck[1]
+    torch.manual_seed(length)
+    width = network.config.width
+    z, context = torch.randn(B, M, length, width), torch.randn(B, M, 2 * width)
+    positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
+    noise = network.noise_level(samples()[1])
+
+    def run(z: Tensor) -> Tensor:
+        return block(z, positions, context, condition.neck[1], lambda _, branch: branch(), "", noise)
+
+    before = run(z)
+    z = z.clone()
+    z[:, 1, 0] += torch.randn(width)
+    change = (run(z) - before).abs().amax(-1)
+    assert change[:, [0, 2]].max() < 1e-6
+    assert change[:, 1].min() > 1e-5
+
+
+@torch.no_grad()
+def test_no_sample_ever_changes_a_condition_token(network: MiniDiffuser) -> None:
+    condition = network.encode(observation())
+    before = [tensor.clone() for tensor in tensors_of(condition)]
+    network.denoise(condition, *samples())
+    network.classify(condition, samples()[0])
+    assert all(a.equal(b) for a, b in zip(before, tensors_of(condition), strict=True))
+
+
+@torch.no_grad()
 def test_changing_one_sentence_changes_only_its_own_samples(network: MiniDiffuser) -> None:
     inputs = observation()
     positions, steps = samples()
@@ -87,6 +101,15 @@ def test_changing_one_sentence_changes_only_its_own_samples(network: MiniDiffuse
 
 
 @torch.no_grad()
+def test_a_word_behind_the_mask_does_not_matter(network: MiniDiffuser) -> None:
+    inputs = observation()
+    before = network.denoise(network.encode(inputs), *samples())
+    inputs.instruction[1, 4] += 10.0
+    after = network.denoise(network.encode(inputs), *samples())
+    torch.testing.assert_close(before, after, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_the_order_of_the_points_does_not_matter(network: MiniDiffuser) -> None:
     inputs = observation()
     order = torch.randperm(B * P, generator=torch.Generator().manual_seed(3))
@@ -94,8 +117,25 @@ def test_the_order_of_the_points_does_not_matter(network: MiniDiffuser) -> None:
         inputs.points[order], inputs.colors[order], inputs.batch[order], inputs.tool_position, inputs.tool_features,
         inputs.instruction, inputs.instruction_mask,
     )  # fmt: skip
-    outs = [network.denoise(network.encode(i), *samples()) for i in (inputs, shuffled)]
-    torch.testing.assert_close(outs[0], outs[1], atol=1e-5, rtol=1e-3)
+    conditions = [network.encode(i) for i in (inputs, shuffled)]
+    moved = [network.denoise(condition, *samples()) for condition in conditions]
+    torch.testing.assert_close(moved[0], moved[1], atol=1e-5, rtol=1e-3)
+    logits = [network.classify(condition, samples()[0]) for condition in conditions]
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_sampling_from_one_encoding_equals_encoding_again_at_every_step(network: MiniDiffuser) -> None:
+    inputs, schedule = observation(), NoiseSchedule(ScheduleConfig())
+    kept = network.encode(inputs)
+
+    def walk(cached: bool) -> Tensor:
+        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return network.denoise(kept if cached else network.encode(inputs), noisy, timesteps)
+
+        return sample(denoiser, schedule, SamplerConfig(num_inference_steps=4), samples()[0])
+
+    torch.testing.assert_close(walk(True), walk(False), atol=0, rtol=0)
 
 
 def test_the_gradient_with_m_samples_is_the_mean_of_m_gradients(network: MiniDiffuser) -> None:
@@ -105,12 +145,48 @@ def test_the_gradient_with_m_samples_is_the_mean_of_m_gradients(network: MiniDif
         network.zero_grad()
         out = network.denoise(network.encode(observation()), positions[:, chosen], steps[:, chosen])
         out.square().mean().backward()
-        weight = network.backbone.stem.weight.grad
-        assert weight is not None
-        return weight.clone()
+        return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
     mean = torch.stack([gradient([i]) for i in range(M)]).mean(0)
     torch.testing.assert_close(gradient(list(range(M))), mean, atol=1e-7, rtol=1e-3)
+
+
+def test_every_parameter_takes_part(network: MiniDiffuser) -> None:
+    network.zero_grad()
+    condition = network.encode(observation())
+    positions, steps = samples(40)
+    rotation, gripper = network.classify(condition, positions)
+    loss = network.denoise(condition, positions, steps).square().mean() + network.balance_loss(steps)
+    (loss + rotation.square().mean() + gripper.square().mean()).backward()
+    idle = {name for name, p in network.named_parameters() if p.grad is None or p.grad.norm() < 1e-7}
+    # The same for every word: softmax removes it. Experts learn at the steps that choose them.
+    assert {name for name in idle if ".experts." not in name} == {"text_pool.bias"}
+
+
+@torch.no_grad()
+def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: MiniDiffuser) -> None:
+    # Shifted by whole cells of the coarsest level, so that every point stays in the cell beside its old neighbours;
+    # in one patch, because a space-filling curve is cut elsewhere when its origin moves.
+    config = replace(network.config, patch_size=10**6)
+    one_patch = MiniDiffuser(config).eval()
+    one_patch.load_state_dict(network.state_dict())
+    shift = torch.tensor([1.0, -2.0, 3.0]) * config.grid_size * 2 ** (len(config.encoder_channels) - 1)
+    positions, steps = samples()
+    torch.manual_seed(0)
+    width = config.width
+    z, context = torch.randn(B, M, 1, width), torch.randn(B, M, 2 * width)
+
+    def run(offset: Tensor) -> Tensor:
+        inputs = observation()
+        inputs = replace(
+            inputs, points=inputs.points + offset, tool_position=inputs.tool_position + offset,
+            table_height=float(offset[2]),
+        )  # fmt: skip
+        tokens, noise = one_patch.encode(inputs).neck[0], one_patch.noise_level(steps)
+        where = (positions + offset).unsqueeze(2)
+        return one_patch.neck[0](z, where, context, tokens, lambda _, branch: branch(), "", noise)
+
+    torch.testing.assert_close(run(torch.zeros(3)), run(shift), atol=1e-3, rtol=1e-3)
 
 
 def test_rope_logits_do_not_change_when_both_ends_move_together() -> None:
@@ -124,3 +200,75 @@ def test_rope_logits_do_not_change_when_both_ends_move_together() -> None:
 
     torch.testing.assert_close(logits(torch.zeros(3)), logits(shift), atol=1e-4, rtol=1e-4)
     assert not torch.allclose(logits(torch.zeros(3)), (query * key).sum(-1), atol=1e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("length", [1, 3])
+@pytest.mark.parametrize("rope", [True, False])
+def test_the_attention_of_a_neck_block_equals_the_literal_one_over_all_tokens(rope: bool, length: int) -> None:
+    torch.manual_seed(length)
+    config = replace(SMALL, rope=rope, attended_geometry=False)
+    network = MiniDiffuser(config).eval()
+    tokens, block = network.encode(observation()).neck[0], network.neck[0]
+    z, context = torch.randn(B, M, length, config.width), torch.randn(B, M, 2 * config.width)
+    positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
+    query, key, value = (t.unflatten(-1, (4, -1)) for t in block.qkv(block.attention_norm(z, context)).chunk(3, -1))
+    query, key = block.query_norm(query), block.key_norm(key)
+
+    def turned(x: Tensor, where: Tensor) -> Tensor:
+        return rotate(x, rope_angles(where, x.shape[-1], config.rope_scale, config.rope_base)) if rope else x
+
+    expected = torch.empty_like(z)
+    for b, m in itertools.product(range(B), range(M)):  # row by row, as v2 eq. 11 has it; the keys come turned
+        own = torch.einsum("lhd,khd->hlk", turned(query, positions)[b, m], turned(key, positions)[b, m])
+        points = torch.einsum("lhd,vhd->hlv", turned(query, positions)[b, m], tokens.key[b, tokens.mask[b]])
+        words = torch.einsum("lhd,vhd->hlv", query[b, m], tokens.context_key[b, tokens.context_mask[b]])
+        weights = torch.softmax(torch.cat([own, points, words], dim=-1) * query.shape[-1] ** -0.5, dim=-1)
+        values = [value[b, m], tokens.value[b, tokens.mask[b]], tokens.context_value[b, tokens.context_mask[b]]]
+        expected[b, m] = block.out(torch.einsum("hlv,vhd->lhd", weights, torch.cat(values)).flatten(-2))
+    torch.testing.assert_close(block._attend(z, positions, context, tokens), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_learns_under_bf16_autocast(variant: str) -> None:
+    network = tiny_network(variant).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    positions, steps = samples(8)
+    losses = []
+    for _ in range(12):
+        with torch.autocast("cpu", torch.bfloat16):
+            moved = network.denoise(network.encode(observation()), positions, steps)
+        losses.append((moved - 0.05).abs().mean())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        optimizer.step()
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("variant", ["base", "flat"])
+def test_a_cloud_does_not_notice_the_others_of_its_batch(variant: str) -> None:
+    network, inputs = tiny_network(variant), observation()
+    positions, steps = samples()
+    together = network.denoise(network.encode(inputs), positions, steps)[:1]
+    kept = torch.cat([torch.arange(P), torch.arange(P, P + 9)])  # the other cloud with nine points instead
+    thinned = replace(inputs, points=inputs.points[kept], colors=inputs.colors[kept], batch=inputs.batch[kept])
+    beside_few = network.denoise(network.encode(thinned), positions, steps)[:1]
+    torch.testing.assert_close(together, beside_few, atol=1e-5, rtol=1e-4)
+    alone = Inputs(
+        inputs.points[:P], inputs.colors[:P], inputs.batch[:P], inputs.tool_position[:1], inputs.tool_features[:1],
+        inputs.instruction[:1], inputs.instruction_mask[:1],
+    )  # fmt: skip
+    by_itself = network.denoise(network.encode(alone), positions[:1], steps[:1])
+    torch.testing.assert_close(together, by_itself, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_the_points_of_a_flat_backbone_are_turned_by_their_positions() -> None:
+    network = tiny_network("flat")
+    before = network.denoise(network.encode(observation()), *samples())
+    for block in network.backbone.blocks:
+        block.config = replace(block.config, rope=False)
+    after = network.denoise(network.encode(observation()), *samples())
+    assert (before - after).abs().max() > 1e-5

@@ -1,107 +1,111 @@
-"""The voxel structure against plain loops."""
+"""Laws of cells: space-filling curves, neighbourhoods, pooling and the convolution over occupied voxels."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import get_args
+
+import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from minidiffuser_ros.model.voxels import (
-    OFFSETS,
-    VoxelLevel,
-    build_levels,
-    mean_pool,
-    neighbourhood_product,
-    submanifold_conv,
-)
+from minidiffuser_ros.model.config import SerializedOrder
+from minidiffuser_ros.model.serialization import hilbert_order, serialize, z_order
+from minidiffuser_ros.model.voxels import VoxelLevel, build_levels, max_pool, mean_pool, submanifold_conv, voxelize
 
-SIZE, CLOUDS = 0.01, 2
+ORDERS = get_args(SerializedOrder)
+CLOUDS, EDGE, SIZE = 2, 6, 0.01
 
 
-def cloud() -> tuple[torch.Tensor, torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
-    return torch.arange(CLOUDS).repeat_interleave(60), torch.rand(CLOUDS * 60, 3, generator=g) * 0.06 - 0.03
+def cube(edge: int) -> Tensor:
+    """All cells [edge^3, 3] of a cube around the origin."""
+    axis = torch.arange(-edge // 2, edge // 2)
+    return torch.cartesian_prod(axis, axis, axis)
 
 
-def levels() -> list[VoxelLevel]:
-    return build_levels(SIZE, 3, *cloud(), CLOUDS)
+def scattered(seed: int = 0, count: int = 120) -> tuple[Tensor, Tensor]:
+    """Points [n, 3] of two clouds in a cube of EDGE cells from the origin, with the cloud of each [n]."""
+    g = torch.Generator().manual_seed(seed)
+    batch = torch.arange(CLOUDS).repeat_interleave(count)
+    return batch, torch.rand(CLOUDS * count, 3, generator=g) * EDGE * SIZE
 
 
-def row_of(level: VoxelLevel, batch: int, cell: torch.Tensor) -> int | None:
-    found = ((level.batch == batch) & (level.cells == cell).all(dim=1)).nonzero()
-    return int(found) if len(found) else None
+def level(order: SerializedOrder = "z") -> VoxelLevel:
+    batch, points = scattered()
+    return voxelize(SIZE, batch, points, CLOUDS, order)
 
 
-def gathered(level: VoxelLevel, features: torch.Tensor, batch: int, cell: torch.Tensor) -> torch.Tensor:
-    """Features of the 27 cells around one, zero where there is no voxel: [27, C]."""
-    rows = [row_of(level, batch, cell + offset) for offset in OFFSETS]
-    return torch.stack([features[row] if row is not None else torch.zeros(features.shape[1]) for row in rows])
+def test_one_step_along_the_hilbert_curve_crosses_one_face() -> None:
+    cells = cube(8) + 4  # from the origin: a cube that the curve fills before it leaves
+    walk = cells[hilbert_order(cells).argsort()]
+    assert (walk.diff(dim=0).abs().sum(-1) == 1).all()
 
 
-def test_every_point_lies_in_its_voxel_and_pooling_takes_the_mean() -> None:
-    batch, points = cloud()
-    level = levels()[0]
-    assert torch.equal(level.batch[level.parent], batch)
-    assert torch.equal(level.cells[level.parent], torch.floor(points / SIZE).long())
-    pooled = mean_pool(points, level)
-    torch.testing.assert_close(pooled, level.coord)
-    torch.testing.assert_close(pooled[5], points[level.parent == 5].mean(0))
+def test_the_z_curve_jumps() -> None:
+    cells = cube(8) + 4
+    assert cells[z_order(cells).argsort()].diff(dim=0).abs().sum(-1).max() > 1
 
 
-def test_coarser_cells_hold_their_finer_ones() -> None:
-    fine, coarse = levels()[:2]
-    assert torch.equal(coarse.cells[coarse.parent], torch.floor(fine.coord / (2 * SIZE)).long())
+@pytest.mark.parametrize("order", ORDERS)
+def test_no_two_cells_share_a_place_on_a_curve(order: SerializedOrder) -> None:
+    assert len(serialize(cube(12), order).unique()) == 12**3
 
 
-def test_padding_and_unpadding_is_lossless_and_keeps_clouds_apart() -> None:
-    level = levels()[0]
-    features = torch.randn(len(level.keys), 4, generator=torch.Generator().manual_seed(1))
-    padded = level.pad(features)
-    assert torch.equal(level.unpad(padded), features)
-    assert torch.equal(padded[~level.mask], torch.zeros_like(padded[~level.mask]))
-    assert torch.equal(level.pad(level.batch.float().unsqueeze(1))[1][level.mask[1]].unique(), torch.ones(1))
+@pytest.mark.parametrize("curve", ["z", "hilbert"])
+def test_the_transposed_curve_is_the_curve_of_swapped_axes(curve: SerializedOrder) -> None:
+    cells = cube(6)
+    transposed: SerializedOrder = "z-transposed" if curve == "z" else "hilbert-transposed"
+    assert serialize(cells, transposed).equal(serialize(cells[:, [1, 0, 2]], curve))
+    assert not serialize(cells, transposed).equal(serialize(cells, curve))
 
 
-def test_submanifold_convolution_is_the_loop_over_27_cells_and_so_are_its_gradients() -> None:
-    level, g = levels()[0], torch.Generator().manual_seed(2)
-    features = torch.randn(len(level.keys), 3, generator=g, dtype=torch.float64).float().requires_grad_()
-    weight = torch.randn(27, 3, 5, generator=g).requires_grad_()
-    out = submanifold_conv(features, weight, level)
-    loop = torch.stack(
-        [
-            torch.einsum("oc,ocd->d", gathered(level, features, int(level.batch[i]), level.cells[i]), weight)
-            for i in range(len(level.keys))
-        ]
-    )
-    torch.testing.assert_close(out, loop, atol=1e-4, rtol=1e-4)
-    cotangent = torch.randn(out.shape, generator=g)
-    for mine, expected in zip(
-        torch.autograd.grad(out, (features, weight), cotangent),
-        torch.autograd.grad(loop, (features, weight), cotangent),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_padded_cloud_lies_along_its_curve_and_unpads_to_itself(order: SerializedOrder) -> None:
+    voxels = level(order)
+    values = torch.randn(len(voxels.keys), 5)
+    assert voxels.unpad(voxels.pad(values)).equal(values)
+    codes = serialize(voxels.cells, order)
+    for row, used in zip(voxels.slots, voxels.mask, strict=True):
+        assert (codes[row[used]].diff() > 0).all()
 
 
-def test_the_local_query_sees_all_27_cells_of_its_level_and_so_do_its_gradients() -> None:
-    g = torch.Generator().manual_seed(3)
-    positions = torch.rand(CLOUDS, 7, 3, generator=g) * 0.06 - 0.03
-    batch = torch.arange(CLOUDS).unsqueeze(1).expand(CLOUDS, 7)
-    for level in levels():
-        features = torch.randn(len(level.keys), 3, generator=g).requires_grad_()
-        weight = torch.randn(27, 3, 4, generator=g).requires_grad_()
-        out = neighbourhood_product(features, weight, level.around(batch, positions))
-        cells = torch.floor(positions / level.size).long()
-        loop = torch.stack(
-            [
-                torch.einsum("oc,ocd->d", gathered(level, features, b, cells[b, m]), weight)
-                for b in range(CLOUDS)
-                for m in range(7)
-            ]
-        ).view_as(out)
-        torch.testing.assert_close(out, loop, atol=1e-4, rtol=1e-4)
-        cotangent = torch.randn(out.shape, generator=g)
-        for mine, expected in zip(
-            torch.autograd.grad(out, (features, weight), cotangent),
-            torch.autograd.grad(loop, (features, weight), cotangent),
-            strict=True,
-        ):
-            torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-4)
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_the_sparse_convolution_equals_a_dense_one_on_occupied_voxels(kernel: int) -> None:
+    torch.manual_seed(kernel)
+    voxels = level()
+    values = torch.randn(len(voxels.keys), 3, requires_grad=True)
+    weight = torch.randn(kernel**3, 3, 4, requires_grad=True)
+    places = (voxels.batch, slice(None), *voxels.cells.unbind(-1))
+    grid = torch.zeros(CLOUDS, 3, EDGE, EDGE, EDGE)
+    grid[places] = values
+    kernels = weight.unflatten(0, (kernel, kernel, kernel)).permute(4, 3, 0, 1, 2)
+    dense = F.conv3d(grid, kernels, padding=kernel // 2)[places]
+    sparse = submanifold_conv(values, weight, voxels.neighbourhood(kernel))
+    torch.testing.assert_close(sparse, dense, atol=1e-4, rtol=1e-4)
+    direction = torch.randn_like(dense)
+    expected = torch.autograd.grad((dense * direction).sum(), (values, weight))
+    found = torch.autograd.grad((sparse * direction).sum(), (values, weight))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_the_neighbours_of_a_position_are_those_of_its_voxel() -> None:
+    voxels = level()
+    assert voxels.around(voxels.batch, voxels.coord).equal(voxels.neighbours)
+
+
+def test_each_level_doubles_the_cells_and_keeps_every_voxel() -> None:
+    levels = build_levels(SIZE, ORDERS[:3], *scattered(), CLOUDS)
+    assert [voxels.size for voxels in levels] == pytest.approx([SIZE, 2 * SIZE, 4 * SIZE])
+    for fine, coarse in pairwise(levels):
+        assert (fine.cells.div(2, rounding_mode="floor") == coarse.cells[coarse.parent]).all()
+        assert (fine.batch == coarse.batch[coarse.parent]).all()
+
+
+def test_pooling_takes_the_mean_and_the_maximum_of_each_cell() -> None:
+    voxels = level()
+    values = torch.randn(len(voxels.parent), 4)
+    for row in (0, len(voxels.keys) - 1):
+        inside = values[voxels.parent == row]
+        torch.testing.assert_close(mean_pool(values, voxels)[row], inside.mean(0))
+        torch.testing.assert_close(max_pool(values, voxels)[row], inside.amax(0))

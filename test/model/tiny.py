@@ -1,0 +1,59 @@
+"""Every variant of the network at a size for tests, and an observation for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
+from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+
+B, M, P = 2, 3, 80
+SMALL = MiniDiffuserConfig(
+    encoder_channels=(16, 24, 32, 32), decoder_channels=(16, 24, 32), head_channels=8, width=48, instruction_dim=20,
+    patch_size=24,
+)  # fmt: skip
+VARIANTS = {
+    "small": SMALL,
+    "base": replace(
+        named_config("mini_diffuser_base"), encoder_channels=(16, 24, 32, 32, 32), decoder_channels=(16, 24, 32, 32),
+        encoder_heads=(2, 2, 4, 4, 4), decoder_heads=(2, 2, 4, 4), width=48, instruction_dim=20, patch_size=24,
+    ),
+    "without rope": replace(SMALL, rope=False),
+    "without local query": replace(SMALL, local_query=False),
+    "without geometry": replace(SMALL, attended_geometry=False),
+    "experts": replace(SMALL, num_experts=4),
+    "flat": replace(
+        SMALL, backbone="flat", encoder_channels=(24, 24), decoder_channels=(), neck_levels=(0, 1), head_levels=(1,),
+    ),
+}  # fmt: skip
+
+
+def tiny_network(variant: str) -> MiniDiffuser:
+    """In eval mode, no parameter at a special value: FiLM starts at zero, which would hide a leak."""
+    torch.manual_seed(0)
+    network = MiniDiffuser(VARIANTS[variant]).eval()
+    for parameter in network.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return network
+
+
+def observation(seed: int = 0) -> Inputs:
+    """Two clouds, the second with a shorter sentence."""
+    g = torch.Generator().manual_seed(seed)
+    points = torch.rand(B * P, 3, generator=g) * torch.tensor([0.1, 0.1, 0.05]) + torch.tensor([0.4, 0.0, 0.01])
+    mask = torch.ones(B, 5, dtype=torch.bool)
+    mask[1, 4] = False
+    return Inputs(
+        points, torch.rand(B * P, 3, generator=g) * 255, torch.arange(B).repeat_interleave(P),
+        torch.rand(B, 3, generator=g), torch.rand(B, 5, generator=g), torch.randn(B, 5, 20, generator=g), mask,
+    )  # fmt: skip
+
+
+def samples(count: int = M) -> tuple[Tensor, Tensor]:
+    """Noisy positions [B, count, 3] in m among the points, and timesteps [B, count]."""
+    g = torch.Generator().manual_seed(1)
+    positions = torch.rand(B, count, 3, generator=g) * 0.1 + torch.tensor([0.4, 0.0, 0.0])
+    return positions, torch.randint(0, 100, (B, count), generator=g)
