@@ -26,7 +26,7 @@ class PointBlock(nn.Module):
     def __init__(self, channels: int, num_heads: int, config: MiniDiffuserConfig) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.patch_size, self.equal_patches = config.patch_size, config.equal_patches
+        self.patch_size = config.patch_size
         self.position = SubmanifoldConv(channels, channels)
         self.position_linear = nn.Linear(channels, channels) if config.position_linear else nn.Identity()
         self.position_norm = nn.LayerNorm(channels)
@@ -67,10 +67,12 @@ class PointBlock(nn.Module):
     def _patches(self, padded: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Cut the serialized clouds [B, V, C] into patches [B p, S, C] with their mask [B p, S].
 
-        A patch without any voxel keeps one allowed key: softmax over nothing would be NaN.
+        The cuts never depend on the fullest cloud of the batch, so that a cloud is encoded alike in any company: in
+        training, alone on the robot, and in any share of a batch. A patch without any voxel keeps one allowed key:
+        softmax over nothing would be NaN.
         """
-        count = -(-padded.shape[1] // self.patch_size)
-        size = -(-padded.shape[1] // count) if self.equal_patches or count == 1 else self.patch_size
+        size = min(self.patch_size, padded.shape[1])
+        count = -(-padded.shape[1] // size)
         missing = count * size - padded.shape[1]
         patches = F.pad(padded, (0, 0, 0, missing)).unflatten(1, (count, size)).flatten(0, 1)
         allowed = F.pad(mask, (0, missing)).unflatten(1, (count, size)).flatten(0, 1).clone()

@@ -19,8 +19,6 @@ class MiniDiffuserConfig:
     The defaults are `mini_diffuser_small`, what two CPU cores train. Without `encoder_heads` and `decoder_heads` a
     head has `head_channels` channels. position_linear: a linear layer after the position encoding's convolution.
     mlp_before_text: an MLP between a block's self-attention and its attention to the instruction as well as after.
-    equal_patches: cut every cloud into patches of the size that suits the fullest one of its batch; otherwise of
-    `patch_size`, the last one shorter, and a cloud is encoded alike in any company.
     serialized_orders: one a level, in a new order every pass of training.
     rope, local_query and attended_geometry (where the attended points lie relative to the sample) switch parts of
     the neck. num_experts: MLPs of each neck block between which the noise level chooses `active_experts`; 0 for one
@@ -51,7 +49,6 @@ class MiniDiffuserConfig:
     position_linear: bool = False
     patch_qk_norm: bool = False
     mlp_before_text: bool = False
-    equal_patches: bool = True
     serialized_orders: tuple[SerializedOrder, ...] = ("z",)
     rope: bool = True
     local_query: bool = True
@@ -131,7 +128,6 @@ MINI_DIFFUSER_BASE = MiniDiffuserConfig(
     position_linear=True,
     patch_qk_norm=True,
     mlp_before_text=True,
-    equal_patches=False,
     serialized_orders=("z", "z-transposed", "hilbert", "hilbert-transposed"),
 )
 """The published sizes, for clouds of at most 4000 points on a 1 cm grid."""

@@ -247,7 +247,7 @@ def test_every_variant_learns_under_bf16_autocast(variant: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("variant", ["base", "flat"])
+@pytest.mark.parametrize("variant", ["small", "base", "flat"])
 def test_a_cloud_does_not_notice_the_others_of_its_batch(variant: str) -> None:
     network, inputs = tiny_network(variant), observation()
     positions, steps = samples()
