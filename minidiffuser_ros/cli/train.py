@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="B, observations a step (default: 32)")
     parser.add_argument("--num-samples", type=int, default=64, help="M, noised targets an observation (default: 64)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine (default: 2e-3)")
+    parser.add_argument(
+        "--network", default="mini_diffuser_small",
+        help="mini_diffuser_small, which two cores train, or mini_diffuser_base, the published size for a GPU",
+    )  # fmt: skip
+    parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of the positions (default: l1)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps between held-out figures (default: 500)")
     parser.add_argument("--validation-steps", type=int, default=128, help="keyposes they look at (default: 128)")
@@ -57,8 +62,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace, processes: Processes) -> None:
     """The run of one process."""
+    from dataclasses import replace
+
     import torch
 
+    from minidiffuser_ros.model.config import named_config
     from minidiffuser_ros.policy.checkpoint import PolicyConfig
     from minidiffuser_ros.training.config import TrainingConfig
     from minidiffuser_ros.training.dataset import load_split
@@ -72,7 +80,8 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     )  # fmt: skip
     torch.set_num_threads(config.threads)
     training, held_out = load_split(args.data, PolicyConfig().model.rotation_bins)
-    policy = PolicyConfig(spec=training.spec, instructions=tuple(training.instructions()))
+    model = replace(named_config(args.network), num_experts=args.experts)
+    policy = PolicyConfig(spec=training.spec, model=model, instructions=tuple(training.instructions()))
     trainer = Trainer(config, policy, training, processes)
     if (args.out / STATE).exists():
         trainer.resume(args.out)

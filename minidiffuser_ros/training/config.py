@@ -27,7 +27,8 @@ class Augmentation:
 class TrainingConfig:
     """B = batch_size conditions, M = num_samples noised targets each.
 
-    loss: of the position (eq. 9). head_noise in metres. FREE_TO_CHANGE below names what a resumed run may change.
+    loss: of the position (eq. 9). balance_weight: of the experts' balance, where the network has experts. head_noise in
+    metres. FREE_TO_CHANGE below names what a resumed run may change.
     """
 
     batch_size: int = 32
@@ -41,6 +42,7 @@ class TrainingConfig:
     head_noise: float = 0.01
     loss: Loss = "l1"
     position_weight: float = 20.0
+    balance_weight: float = 0.01
     bf16: bool = True
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -87,7 +87,8 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = losses_of(self.network, self.schedule, self.scale, batch.to(self.device), c.loss, c.bf16)
-        total = c.position_weight * losses["position"] + losses["rotation"] + losses["gripper"]
+        weights = {"position": c.position_weight, "balance": c.balance_weight}
+        total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
         total.backward()
         values = torch.stack([value.detach().float() for value in losses.values()])
         self.processes.average([*(p.grad for p in self.network.parameters() if p.grad is not None), values])

@@ -30,7 +30,8 @@ def losses_of(
 ) -> dict[str, Tensor]:
     """Position (eq. 9), cross-entropy of the rotation over the axes, binary cross-entropy of the gripper.
 
-    Each is a mean over the observations, so that the mean over equal parts of a batch is that of the whole.
+    Each is a mean over the observations, so that the mean over equal parts of a batch is that of the whole. A network
+    with experts adds their `balance`, which is a mean over each process's own part only.
     """
     observed, noised = batch.observed, batch.noised
     with torch.autocast(observed.positions.device.type, torch.bfloat16, enabled=bf16):
@@ -39,8 +40,11 @@ def losses_of(
         rotation, gripper = network.classify(condition, batch.head_positions)
     bins = observed.bins.unsqueeze(1).expand(rotation.shape[:-1])
     openings = observed.openings.unsqueeze(1).expand_as(gripper)
-    return {
+    losses = {
         "position": position_loss(prediction, noised.target, loss),
         "rotation": F.cross_entropy(rotation.flatten(0, 2), bins.flatten()),
         "gripper": F.binary_cross_entropy_with_logits(gripper, openings),
     }
+    if network.config.num_experts:
+        losses["balance"] = network.balance_loss(noised.timesteps)
+    return losses

@@ -16,9 +16,11 @@ from minidiffuser_ros.training.loop import Trainer
 from minidiffuser_ros.training.processes import Processes
 
 SPEC = ObservationSpec()
+# Clouds of a few patches: a cut that depended on the fullest cloud of a batch would show between processes.
 MODEL = MiniDiffuserConfig(
-    encoder_channels=(16, 16, 24, 24), decoder_channels=(16, 16, 24), head_channels=8, width=32, neck_levels=(3, 1, 0)
-)
+    encoder_channels=(16, 16, 24, 24), decoder_channels=(16, 16, 24), head_channels=8, width=32, neck_levels=(3, 1, 0),
+    patch_size=16,
+)  # fmt: skip
 
 
 def demonstration(seed: int, steps: int = 2, spec: ObservationSpec = SPEC, task: str = "lump") -> Demonstration:

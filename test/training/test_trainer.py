@@ -92,6 +92,23 @@ def test_ctrl_c_amid_an_update_waits_until_the_update_is_whole(
     assert_same_weights(expected, again)
 
 
+def test_a_network_with_experts_learns_to_use_them_evenly_and_resumes_as_one(
+    data: DemonstrationSet, tmp_path: Path
+) -> None:
+    policy = PolicyConfig(spec=data.spec, model=replace(MODEL, num_experts=4))
+    first = Trainer(replace(CONFIG, balance_weight=0.0), policy, data)
+    balanced = Trainer(replace(CONFIG, balance_weight=0.5), policy, data)
+    losses = [trainer.step() for trainer in (first, balanced)]
+    assert losses[0].keys() == {"position", "rotation", "gripper", "balance"}
+    assert losses[0] == losses[1]
+    routers = [[p for name, p in t.network.named_parameters() if "router" in name] for t in (first, balanced)]
+    assert any(not torch.equal(a, b) for a, b in zip(*routers, strict=True))
+    train(balanced, tmp_path)
+    again = Trainer(replace(CONFIG, balance_weight=0.5), policy, data)
+    again.resume(tmp_path)
+    assert_same_weights(balanced, again)
+
+
 @pytest.mark.parametrize(
     "schedule",
     [
