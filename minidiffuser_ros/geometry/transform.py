@@ -40,11 +40,16 @@ def apply(transform: ArrayLike, points: NDArray[np.floating]) -> NDArray[np.floa
 
 
 def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> Array:
-    """Transform of an optical frame (x right, y down, z forward) at `position` that looks at `target`."""
+    """Transform of an optical frame (x right, y down, z forward) at `position` that looks at `target`.
+
+    Raises ValueError where `up` lies along the line of sight, so that left and right are not defined.
+    """
     eye = np.asarray(position, dtype=np.float64)
     forward = np.asarray(target, dtype=np.float64) - eye
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, np.asarray(up, dtype=np.float64))
+    if float(np.linalg.norm(right)) < 1e-9:
+        raise ValueError(f"up lies along the line of sight {forward.tolist()}: choose another direction")
     right /= np.linalg.norm(right)
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)

@@ -30,7 +30,10 @@ def voxel_grid(points: Points, colors: Colors, voxel_size: float) -> tuple[Point
 
 
 def remove_outliers(points: Points, colors: Colors, voxel_size: float) -> tuple[Points, Colors]:
-    """Drop points with fewer than three others within 2.5 voxels: flying pixels at depth edges."""
+    """Drop points with fewer than three others within 2.5 voxels: flying pixels at depth edges.
+
+    A cloud of three points or fewer is returned as it is.
+    """
     if len(points) <= OUTLIER_NEIGHBOURS:
         return points, colors
     _, kept = open3d_cloud(points, colors).remove_radius_outlier(OUTLIER_NEIGHBOURS, OUTLIER_RADIUS_VOXELS * voxel_size)

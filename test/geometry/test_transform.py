@@ -77,3 +77,8 @@ def test_a_camera_sees_what_it_looks_at_on_its_axis_with_up_above(seed: int) -> 
     above = apply(invert(transform), position + up)
     assert above[0] == pytest.approx(0.0, abs=1e-12)
     assert above[1] < 0.0  # y of an optical frame points down
+
+
+def test_a_view_straight_along_up_is_refused() -> None:
+    with pytest.raises(ValueError, match="up lies along the line of sight"):
+        look_at((0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
