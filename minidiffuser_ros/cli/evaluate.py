@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-HELP = "Measure a policy in the directly stepped simulation."
+HELP = "Measure a policy in the directly stepped simulation. With --json a stopped run goes on where it was."
 EPILOG = """examples:
   minidiffuser evaluate models/tabletop_small --episodes 50 --seed 100000 --json out/eval.json"""
 
@@ -26,9 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; prints a table and returns 0."""
-    from tqdm import tqdm
-
-    from minidiffuser_ros.cli.jobs import results_of
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.policy.checkpoint import load_checkpoint
     from minidiffuser_ros.simulation.tasks import make_task
@@ -41,10 +38,7 @@ def run(args: argparse.Namespace) -> int:
     load_checkpoint(args.checkpoint)
     for task in args.tasks:
         make_task(task)
-    seeds = range(args.seed, args.seed + args.episodes)
-    jobs = [(args.checkpoint, task, seed) for seed in seeds for task in args.tasks]
-    pairs = list(tqdm(results_of(_episode, jobs, args.workers), total=len(jobs), unit="episode"))
-    report = _report(args.tasks, pairs)
+    report = _report(args.tasks, _pairs(args))
     _print(report)
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +50,28 @@ def run(args: argparse.Namespace) -> int:
 
         print(f"card: {write_model_card(args.checkpoint, report, args.seed)}")
     return 0
+
+
+def _pairs(args: argparse.Namespace) -> list[tuple[Any, Any]]:
+    """All rollouts; with --json those of a stopped run are kept beside it until the report is whole."""
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
+
+    from tqdm import tqdm
+
+    from minidiffuser_ros.cli.jobs import results_of
+    from minidiffuser_ros.evaluation.rollout_log import RolloutLog
+
+    scenes = [(task, seed) for seed in range(args.seed, args.seed + args.episodes) for task in args.tasks]
+    with ExitStack() as stack:
+        path = args.json or Path(stack.enter_context(TemporaryDirectory())) / "report.json"
+        log = RolloutLog(path.with_suffix(".rollouts.jsonl"), args.checkpoint)
+        missing = [(args.checkpoint, *scene) for scene in scenes if scene not in log.pairs]
+        done = len(scenes) - len(missing)
+        for pair in tqdm(results_of(_episode, missing, args.workers), total=len(scenes), initial=done, unit="episode"):
+            log.add(pair)
+        log.close()
+    return [log.pairs[scene] for scene in scenes]
 
 
 def _episode(job: tuple[Path, str, int]) -> tuple[Any, Any]:
