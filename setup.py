@@ -8,8 +8,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "arm": ["franky-control>=2,<3"],
     "perception": ["open3d-cpu>=0.19,<0.21"],
-    "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1,<2"],
-    "episodes": ["rosbags>=0.11,<0.12"],
+    "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2"],
     # Curves, and several processes; one process trains without.
     "training": ["lightning-fabric>=2.4,<3", "tensorboard>=2.16,<3"],
     "dev": [
@@ -41,7 +40,7 @@ EXTRAS = {
     ],
 }
 EXTRAS["all"] = [
-    requirement for name in ("arm", "perception", "simulation", "episodes", "training") for requirement in EXTRAS[name]
+    requirement for name in ("arm", "perception", "simulation", "training") for requirement in EXTRAS[name]
 ]
 
 setup(

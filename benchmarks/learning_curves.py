@@ -26,9 +26,16 @@ from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import load_split
 from minidiffuser_ros.training.loop import Trainer, Watch, train
 from minidiffuser_ros.training.metrics import HeldOutMetrics, Validation
+from minidiffuser_ros.training.processes import Processes
 from minidiffuser_ros.training.state import STATE
 
-SWITCHES = {"no_rope": {"rope": False}, "no_local_query": {"local_query": False}}
+# Without RoPE the attended geometry would still tell where points lie: "no_position" takes both.
+SWITCHES = {
+    "no_rope": {"rope": False},
+    "no_geometry": {"attended_geometry": False},
+    "no_position": {"rope": False, "attended_geometry": False},
+    "no_local_query": {"local_query": False},
+}
 METRICS = ("within_1cm", "rotation_within_5deg")
 
 
@@ -93,7 +100,7 @@ def _train(run: Run, args: argparse.Namespace) -> None:
     )  # fmt: skip
     training, held_out = load_split(args.data, MiniDiffuserConfig().rotation_bins)
     model = replace(MiniDiffuserConfig(), **SWITCHES.get(run.switch, {}))
-    trainer = Trainer(config, PolicyConfig(spec=training.spec, model=model), training)
+    trainer = Trainer(config, PolicyConfig(spec=training.spec, model=model), training, Processes(args.device))
     if (folder / STATE).exists():
         trainer.resume(folder)
     curve = [row for row in curve if row["step"] <= trainer.step_number]

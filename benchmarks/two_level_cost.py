@@ -99,7 +99,8 @@ def _measure(config: str, args: argparse.Namespace) -> list[Row]:
     points, size = args.points[min(index, len(args.points) - 1)], args.batch[min(index, len(args.batch) - 1)]
     torch.manual_seed(0)
     network = MiniDiffuser(replace(named_config(config), dropout=0.0)).to(args.device).train()
-    cases = [Case(config, i, size, m) for i in args.implementations for m in args.samples]
+    samples = sorted({1, *args.samples})  # M = 1 is what the others are compared with
+    cases = [Case(config, i, size, m) for i in dict.fromkeys(["factored", *args.implementations]) for m in samples]
     cases += [Case(config, "factored", size * factor, 1) for factor in (2, 4)]
     inputs = {b: _inputs(network.config, b, points).to(args.device) for b in {case.batch_size for case in cases}}
 

@@ -14,6 +14,7 @@ from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.simulation.tabletop import shared_world
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
 
 
 def command(*words: object) -> int:
@@ -97,6 +98,8 @@ def test_a_decision_is_a_function_of_observation_sentence_and_seed(checkpoint: P
         (("train", "OUT", "--out", "OUT"), "holds 0 demonstrations"),
         (("train", "DATA", "--out", "OUT", "--steps", "0"), "steps must be at least 1, got 0"),
         (("train", "DATA", "--out", "OUT", "--device", "abacus"), "abacus"),
+        (("train", "DATA", "--out", "OUT", "--learning-rate", "-1"), "learning_rate must be a number of at least 0"),
+        (("train", "DATA", "--out", "SHIPPED"), "holds a policy and nothing to go on from"),
         (("train", "DATA", "--out", "OUT", "--loss", "huber"), "loss must be one of l1, l2, got 'huber'"),
         (("train", "DATA", "--out", "CHECKPOINT", "--batch-size", "8"), "batch_size was 4, now 8"),
     ],
@@ -109,7 +112,12 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"CHECKPOINT": checkpoint, "DATA": data, "OUT": tmp_path / "out"}
+    places = {
+        "SHIPPED": ROOT / "models" / "tabletop_small",
+        "CHECKPOINT": checkpoint,
+        "DATA": data,
+        "OUT": tmp_path / "out",
+    }
     assert command(*(places.get(word, word) for word in words)) == 2
     error = capsys.readouterr().err.strip()
     assert expected in error

@@ -7,15 +7,17 @@ from pathlib import Path
 
 HELP = "Make demonstrations in simulation. Existing ones are kept, so a stopped run goes on where it was."
 EPILOG = """examples:
-  minidiffuser demos --out data/tabletop_small --per-task 500
+  minidiffuser demos --out data/tabletop_small
   minidiffuser demos --out data/stacking --tasks stack_blocks --per-task 50"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the demonstrations, one .npz file each")
-    parser.add_argument("--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to demonstrate")
-    parser.add_argument("--per-task", type=int, default=600, help="seeds per task (default: 600)")
+    parser.add_argument(
+        "--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to demonstrate (default: both)"
+    )
+    parser.add_argument("--per-task", type=int, default=800, help="seeds per task (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; training seeds lie below 100000 (default: 0)")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
@@ -33,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
             f"--per-task and --workers must be at least 1 and all seeds below 100000, "
             f"got {args.per_task}, {args.workers} and first seed {args.seed}"
         )
+    args.tasks = list(dict.fromkeys(args.tasks))
     for task in args.tasks:
         make_task(task)
     jobs = [(args.out / task / f"{seed:06d}.npz", task, seed)

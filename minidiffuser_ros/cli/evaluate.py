@@ -16,9 +16,11 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("checkpoint", type=Path, help="folder of a trained policy")
-    parser.add_argument("--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to evaluate")
+    parser.add_argument(
+        "--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to evaluate (default: both)"
+    )
     parser.add_argument("--episodes", type=int, default=50, help="episodes per task (default: 50)")
-    parser.add_argument("--seed", type=int, default=100000, help="first seed; test seeds start at 100000")
+    parser.add_argument("--seed", type=int, default=100000, help="first seed; test seeds start at 100000 (the default)")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--card", action="store_true", help="write the figures into the checkpoint's README.md, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
@@ -36,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
             f"got {args.episodes}, {args.workers} and {args.seed}"
         )
     load_checkpoint(args.checkpoint)
+    args.tasks = list(dict.fromkeys(args.tasks))
     for task in args.tasks:
         make_task(task)
     report = _report(args.tasks, _pairs(args))

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from minidiffuser_ros.training.loop import Trainer
     from minidiffuser_ros.training.processes import Processes
 
-HELP = """Train a policy. Ctrl-C, or anything else that ends it, loses nothing: the same command goes on from
-the last state saved and ends bit for bit where an uninterrupted run does."""
+HELP = """Train a policy. Whatever ends it, the same command goes on: after Ctrl-C where it stopped, after a kill
+from the last state saved; on the CPU bit for bit as if nothing had happened."""
 EPILOG = """A finished run goes on with a larger --steps; the rate then follows the cosine of the longer run, from where
 it stands. --learning-rate may change as well; with another batch size, M, seed, loss or network the run is refused.
 Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
 
 examples:
-  minidiffuser train data/tabletop_small --out models/tabletop_small
+  minidiffuser train data/tabletop_small --out runs/tabletop_small
   minidiffuser train data/tabletop_small --out runs/quick --steps 300 --device cuda
   torchrun --nproc-per-node 2 -m minidiffuser_ros.cli.main train data/tabletop_small --out runs/two"""
 
@@ -66,8 +66,9 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
 
     import torch
 
+    from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.model.config import named_config
-    from minidiffuser_ros.policy.checkpoint import PolicyConfig
+    from minidiffuser_ros.policy.checkpoint import WEIGHTS, PolicyConfig
     from minidiffuser_ros.training.config import TrainingConfig
     from minidiffuser_ros.training.dataset import load_split
     from minidiffuser_ros.training.loop import Trainer, train
@@ -85,6 +86,8 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     trainer = Trainer(config, policy, training, processes)
     if (args.out / STATE).exists():
         trainer.resume(args.out)
+    elif (args.out / WEIGHTS).exists():
+        raise ConfigurationError(f"{args.out} holds a policy and nothing to go on from: name another folder with --out")
     if processes.writes:
         _train_and_show(trainer, held_out, args.out)
     else:

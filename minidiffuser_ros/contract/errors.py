@@ -26,6 +26,9 @@ class ObservationError(MinidiffuserError):
         super().__init__("no observation: " + "; ".join(reasons))
         self.reasons = reasons
 
+    def __reduce__(self) -> tuple[type[ObservationError], tuple[list[str]]]:
+        return type(self), (self.reasons,)  # as made: from its message alone another process could not make it
+
 
 class SpecMismatchError(MinidiffuserError):
     """Observation, dataset and checkpoint were made for different observation specs."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.errors import EpisodeError
-from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE, Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 
 FORMAT = 1
@@ -143,4 +143,12 @@ def _problem(demonstration: Demonstration) -> str:
         array, dtype = getattr(demonstration, name), np.dtype(ARRAYS[name])
         if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
             return f"'{name}' must be finite {dtype} {shape}, is {array.dtype} {array.shape}"
+    norms = np.linalg.norm([*demonstration.tool[:, 3:7], *demonstration.targets[:, 3:7]], axis=1)
+    if (np.abs(norms - 1.0) > QUATERNION_TOLERANCE).any():
+        return f"its quaternions must have norm 1, one has {norms[np.abs(norms - 1.0).argmax()]:.4f}"
+    openings = np.concatenate([demonstration.openings, demonstration.targets[:, 7]])
+    if (openings < 0.0).any() or (openings > 1.0).any():
+        return f"gripper openings must lie in [0, 1], they reach from {openings.min():.3f} to {openings.max():.3f}"
+    if not isinstance(demonstration.task, str):
+        return f"'task' must be a name, is {demonstration.task!r:.60}"
     return ""

@@ -36,14 +36,20 @@ def roll_out_expert(world: Tabletop, task: str, seed: int) -> Rollout:
     """The scripted expert's keyposes, executed blindly."""
     instruction = world.reset(task, seed)
     keyposes = world.expert()
-    for keypose in keyposes:
-        world.execute(keypose)
+    try:
+        for keypose in keyposes:
+            world.execute(keypose)
+    except MotionError as error:
+        return Rollout(task, seed, instruction, False, len(keyposes), str(error))
     success = world.success()
     return Rollout(task, seed, instruction, success, len(keyposes), "" if success else "the expert failed")
 
 
 def roll_out(world: Tabletop, policy: Policy, task: str, seed: int) -> Rollout:
-    """The policy until the rule holds, a goal cannot be reached, it holds twice, or the keyposes are spent."""
+    """The policy until the rule holds, it holds still twice, nothing is seen, or the keyposes are spent.
+
+    A goal that cannot be reached costs a keypose; the next sample may be another one.
+    """
     instruction = world.reset(task, seed)
     limit, holds, reason = world.task.max_keyposes, 0, "keyposes spent"
     for index in range(limit):

@@ -12,6 +12,12 @@ SerializedOrder = Literal["z", "z-transposed", "hilbert", "hilbert-transposed"]
 Backbone = Literal["unet", "flat"]
 
 
+POSITIVE = (
+    "grid_size", "encoder_channels", "head_channels", "patch_size", "width", "num_heads", "mlp_ratio",
+    "instruction_dim", "rope_scale", "rope_base", "rotation_bins",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class MiniDiffuserConfig:
     """Finest level first in every tuple. Lengths in metres, `rope_scale` in rad per metre.
@@ -58,6 +64,10 @@ class MiniDiffuserConfig:
     backbone: Backbone = "unet"
 
     def __post_init__(self) -> None:
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if min(value, default=0) <= 0 if isinstance(value, tuple) else value <= 0:
+                raise ConfigurationError(f"{name} must be above 0, got {value}")
         if self.width % self.num_heads or 360 % self.rotation_bins:
             raise ConfigurationError(
                 f"num_heads must divide width {self.width} and rotation_bins must divide 360, "

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.contract.observation import ObservationSpec
-from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.policy.plain_values import from_plain
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -36,8 +36,12 @@ class PolicyConfig:
     instructions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.num_candidates < 1:
-            raise ConfigurationError(f"num_candidates must be at least 1, got {self.num_candidates}")
+        if self.num_candidates < 1 or self.position_spread <= 0:
+            raise ConfigurationError(
+                f"num_candidates must be at least 1 and position_spread above 0, "
+                f"got {self.num_candidates} and {self.position_spread}"
+            )
+        inference_timesteps(self.schedule.num_train_timesteps, self.sampler.num_inference_steps)
 
 
 def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tensor]) -> None:
@@ -61,19 +65,10 @@ def load_checkpoint(folder: Path) -> tuple[PolicyConfig, dict[str, Tensor]]:
             raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; train one with `minidiffuser train`")
     try:
         values = json.loads((folder / CONFIG).read_text())
-        if values.pop("format") != FORMAT:
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise CheckpointError(f"{folder} was written by another version; this one reads format {FORMAT}")
-        config = PolicyConfig(
-            ObservationSpec.from_dict(values.pop("spec")),
-            MiniDiffuserConfig(**_tuples(values.pop("model"))),
-            ScheduleConfig(**values.pop("schedule")),
-            SamplerConfig(**values.pop("sampler")),
-            **_tuples(values),
-        )
-        return config, load_file(folder / WEIGHTS)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError, ConfigurationError) as error:
+        if missing := {"spec", "model", "schedule", "sampler"} - values.keys():
+            raise ConfigurationError(f"{CONFIG} lacks {sorted(missing)}")
+        return from_plain(PolicyConfig, values), load_file(folder / WEIGHTS)
+    except (ValueError, RecursionError, OSError, SafetensorError, ConfigurationError) as error:
         raise CheckpointError(f"{folder} is not a checkpoint of this package: {error}") from None
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

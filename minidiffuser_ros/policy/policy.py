@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minidiffuser_ros.contract.errors import CheckpointError, SpecMismatchError
+from minidiffuser_ros.contract.errors import CheckpointError, InstructionError, SpecMismatchError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.diffusion.sampler import sample
@@ -63,14 +63,14 @@ class Policy:
     def load(cls, path: str | Path, device: str = "cpu") -> Policy:
         """From a checkpoint folder. Raises CheckpointError for a missing, incomplete or foreign one."""
         config, weights = load_checkpoint(Path(path))
-        network = MiniDiffuser(config.model)
         try:
+            network = MiniDiffuser(config.model)
             network.load_state_dict(weights)
-        except RuntimeError as error:
+            return cls(config, network, device)
+        except (RuntimeError, ValueError, InstructionError) as error:
             raise CheckpointError(
                 f"the weights in {path} do not fit its config: {str(error).splitlines()[0]}"
             ) from None
-        return cls(config, network, device)
 
     @property
     def spec(self) -> ObservationSpec:

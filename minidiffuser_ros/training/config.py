@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from minidiffuser_ros.contract.errors import ConfigurationError
@@ -61,6 +62,14 @@ class TrainingConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, value in asdict(self).items():
+            if isinstance(value, float) and not (math.isfinite(value) and value >= 0.0):
+                raise ConfigurationError(f"{name} must be a number of at least 0, got {value}")
+        if not (self.learning_rate > 0 and self.clip_norm > 0 and self.ema_decay < 1 and self.warmup_steps >= 0):
+            raise ConfigurationError(
+                "learning_rate and clip_norm must be above 0, ema_decay below 1 and warmup_steps at least 0, "
+                f"got {self.learning_rate}, {self.clip_norm}, {self.ema_decay} and {self.warmup_steps}"
+            )
         if self.seed < 0:
             raise ConfigurationError(f"seed must be at least 0, got {self.seed}")
         if self.loss not in get_args(Loss):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from minidiffuser_ros.contract.errors import MotionError, ObservationError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.geometry.rotation import quat_from_yaw, quat_multiply
@@ -30,7 +31,7 @@ class Disturbance:
 
 
 def demonstrate(world: Tabletop, task: str, seed: int, disturbance: Disturbance) -> Demonstration | None:
-    """One demonstration, or None where the expert did not succeed from this seed.
+    """One demonstration, or None where the expert did not succeed from this seed, or could not reach or see.
 
     The last step repeats the last keypose: a finished policy stays where it is.
     """
@@ -38,10 +39,13 @@ def demonstrate(world: Tabletop, task: str, seed: int, disturbance: Disturbance)
     rng = np.random.default_rng([seed, 1])
     disturbed = rng.random() < disturbance.probability
     steps = []
-    for keypose in world.expert():
+    try:
+        for keypose in world.expert():
+            steps.append((world.observe(), keypose))
+            world.execute(_beside(keypose, rng, disturbance) if disturbed else keypose)
         steps.append((world.observe(), keypose))
-        world.execute(_beside(keypose, rng, disturbance) if disturbed else keypose)
-    steps.append((world.observe(), keypose))
+    except (MotionError, ObservationError):
+        return None
     if not world.success():
         return None
     return demonstration_of(task, world.task.variation, seed, world.task.instructions(), steps)

@@ -110,6 +110,7 @@ class Trainer:
         state = {
             "step": self.step_number,
             "seconds": self.seconds,
+            "held_out": json.dumps(self.held_out),
             "network": self.network.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -155,7 +156,8 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.average, self.step_number, self.seconds = state["average"], step, float(state["seconds"])
-        except (RuntimeError, KeyError, ValueError) as error:
+            self.held_out = json.loads(state["held_out"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise refusal(path, error) from None
 
     @torch.no_grad()
@@ -196,7 +198,7 @@ def train(trainer: Trainer, folder: Path, validation: Validation | None = None, 
         whole_batch = trainer.sampler.batch(error.step)
         raise error.kept_in(save_bad_batch(folder, whole_batch, trainer.config.seed, error)) from None
     finally:
-        if trainer.whole and trainer.processes.writes:
+        if trainer.whole and trainer.processes.writes and trainer.step_number:
             trainer.save(folder)
 
 

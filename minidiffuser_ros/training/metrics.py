@@ -85,7 +85,6 @@ class Validation:
 
     def _compare(self, index: int) -> _Comparison:
         batch = self._held_out.batch([index])
-        # One cloud at a time, as on the robot: a batch would cut its patches by the fullest cloud.
         condition = self._policy.network.encode(batch.inputs.to(self._policy.device))
         expert = batch.positions.to(self._policy.device)
         positions = self._policy.sample_positions(condition, seed=index)

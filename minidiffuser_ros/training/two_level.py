@@ -72,14 +72,15 @@ class TwoLevelSampler:
     def batch(self, step: int, rows: Sequence[int] | None = None) -> TwoLevelBatch:
         """The batch of a step, or some of its rows: several processes take each its own of the same batch.
 
-        Every row is augmented by a generator of its own, so that no process prepares what another one needs.
+        Every row is augmented by a generator of its own, so that no process prepares what another one needs. (A key
+        that ends in 0 would be that of the batch itself: numpy fills keys up with zeros.)
         """
         c = self.config
         rows = range(c.batch_size) if rows is None else rows
         rng = np.random.default_rng([c.seed, step])
         chosen = rng.choice(len(self.data), c.batch_size)  # eq. 6
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        rngs = [np.random.default_rng([c.seed, step, row]) for row in rows]
+        rngs = [np.random.default_rng([c.seed, step, 1 + row]) for row in rows]
         observed = self.data.batch([int(chosen[row]) for row in rows], rngs, c.augmentation)
         timesteps, noise = draw_level_two(self.schedule, c.batch_size, c.num_samples, generator)
         beside = torch.randn(c.batch_size, c.head_samples, 3, generator=generator)

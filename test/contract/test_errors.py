@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 
 import pytest
 
@@ -27,3 +28,10 @@ def test_a_missing_observation_names_every_cause_in_one_line() -> None:
     error = ObservationError(["camera 'front' gave no image", "the tool pose is unknown"])
     assert error.reasons == ["camera 'front' gave no image", "the tool pose is unknown"]
     assert str(error) == "no observation: camera 'front' gave no image; the tool pose is unknown"
+
+
+def test_an_observation_error_says_the_same_after_the_way_through_another_process() -> None:
+    error = ObservationError(["no depth from front", "joint states are silent"])
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error)
+    assert copy.reasons == error.reasons

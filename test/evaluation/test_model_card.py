@@ -36,10 +36,10 @@ def test_the_card_names_the_held_out_shares_of_the_training(tmp_path: Path) -> N
     ) in text
 
 
-def test_a_record_from_before_the_angle_was_measured_gives_a_card_without_it(tmp_path: Path) -> None:
-    text = card(tmp_path, **SHARES, bins_right=0.5)
-    assert "25.0% within 2 cm; the gripper is right in 75.0%." in text
-    assert "°" not in text
+def test_scenes_that_may_have_been_trained_on_are_not_called_unseen(tmp_path: Path) -> None:
+    card(tmp_path)
+    texts = [write_model_card(tmp_path, REPORT, seed).read_text() for seed in (0, 100000)]
+    assert ["none of them used in training" in text for text in texts] == [False, True]
 
 
 def test_a_folder_without_a_record_is_refused_saying_so(tmp_path: Path) -> None:

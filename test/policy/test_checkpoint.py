@@ -58,6 +58,7 @@ def test_a_folder_without_one_of_the_files_is_no_checkpoint(folder: Path, name: 
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("config.json", b"[" * 100_000),
         ("config.json", b"not json"),
         ("config.json", b"[]"),
         ("config.json", b'{"format": 1}'),
@@ -75,7 +76,23 @@ def test_foreign_files_are_refused_naming_the_folder(folder: Path, name: str, co
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": {"width": 33}}, {"model": {"colour": 1}}, {"sampler": {"kind": "magic"}}, {"num_candidates": 0}],
+    [
+        {"model": {"width": 33}},
+        {"model": {"width": 96.0}},
+        {"model": {"num_heads": 0}},
+        {"model": {"grid_size": 0.0}},
+        {"model": {"encoder_channels": [16, "a", 24, 24]}},
+        {"model": {"colour": 1}},
+        {"model": 3},
+        {"schedule": {"beta_schedule": ["z"]}},
+        {"sampler": {"kind": "magic"}},
+        {"sampler": {"num_inference_steps": 500}},
+        {"num_candidates": 0},
+        {"num_candidates": 2.5},
+        {"position_mean": "nan"},
+        {"instructions": [1, 2]},
+    ],
+    ids=json.dumps,
 )
 def test_a_config_with_values_that_cannot_be_is_refused(folder: Path, change: dict[str, object]) -> None:
     values = json.loads((folder / "config.json").read_text())
