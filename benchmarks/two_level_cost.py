@@ -223,6 +223,8 @@ def _plot(rows: list[Row], path: Path) -> None:
                 [r.B / base for r in more], [getattr(r, what) for r in more], "x:", label=f"{config}, B instead of M"
             )
         axis.set(xscale="log", yscale="log", xlabel="M (or times B)", ylabel=what.replace("_", " "))
+        for ticks in ("major", "minor"):
+            getattr(axis.yaxis, f"set_{ticks}_formatter")("{x:.3g}")
     axes[0].legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
