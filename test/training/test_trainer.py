@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_chance_inside_the_network_is_a_function_of_the_step_too(data: Demonstra
 
 
 def test_ctrl_c_amid_an_update_waits_until_the_update_is_whole(
-    data: DemonstrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: DemonstrationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     stopped, expected = small_trainer(data), small_trainer(data)
     update = stopped.optimizer.step
@@ -83,6 +84,9 @@ def test_ctrl_c_amid_an_update_waits_until_the_update_is_whole(
         update()
 
     monkeypatch.setattr(stopped.optimizer, "step", interrupted_update)
+    # A shell without job control starts its background jobs with Ctrl-C ignored, and Python leaves it so.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         train(stopped, tmp_path)
     expected.step()
