@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.policy.checkpoint import PolicyConfig
 from minidiffuser_ros.training.config import TrainingConfig
@@ -108,10 +108,7 @@ def _train(run: Run, args: argparse.Namespace) -> None:
     def on_validation(step: int, metrics: HeldOutMetrics) -> None:
         shares = {metric: getattr(metrics.overall, metric) for metric in METRICS}
         curve.append({"step": step, "minutes": trainer.seconds / 60.0, **shares})
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(curve, indent=2) + "\n")
-        os.replace(partial, path)
+        replace_file(path, lambda partial: partial.write_text(json.dumps(curve, indent=2) + "\n"))
 
     with tqdm(total=args.steps, initial=trainer.step_number, unit="step", desc=run.folder) as bar:
         watch = Watch(lambda step, losses, rate: bar.update() and None, on_validation)

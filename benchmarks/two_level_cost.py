@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import minidiffuser_ros.model.neck as neck
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.model.attention import reference_mask, two_level_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
 from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
@@ -70,10 +70,8 @@ def main() -> None:
             f"{r.seconds:>9.3f}{r.mebibytes:>8.0f}"
         )
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.json.with_suffix(".partial")
-        partial.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-        os.replace(partial, args.json)
+        text = json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+        replace_file(args.json, lambda path: path.write_text(text))
     if args.plot:
         _plot(rows, args.plot)
 

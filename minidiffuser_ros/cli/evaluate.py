@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; prints a table and returns 0."""
     from minidiffuser_ros.contract.errors import ConfigurationError
+    from minidiffuser_ros.contract.files import replace_file
     from minidiffuser_ros.policy.checkpoint import load_checkpoint
     from minidiffuser_ros.simulation.tasks import make_task
 
@@ -44,10 +44,8 @@ def run(args: argparse.Namespace) -> int:
     report = _report(args.tasks, _pairs(args))
     _print(report)
     if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        partial = args.json.with_suffix(".partial")
-        partial.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(partial, args.json)
+        text = json.dumps(report, indent=2) + "\n"
+        replace_file(args.json, lambda path: path.write_text(text))
     if args.card:
         from minidiffuser_ros.evaluation.model_card import write_model_card
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,8 +26,8 @@ class SamplerConfig:
     clip_sample: float = 1.2
 
     def __post_init__(self) -> None:
-        if self.kind not in ("ddim", "ddpm"):
-            raise ConfigurationError(f"sampler '{self.kind}' is not one of ddim, ddpm")
+        if self.kind not in get_args(SamplerKind):
+            raise ConfigurationError(f"sampler '{self.kind}' is not one of {', '.join(get_args(SamplerKind))}")
         if self.num_inference_steps < 1:
             raise ConfigurationError(f"num_inference_steps must be at least 1, got {self.num_inference_steps}")
 

@@ -15,7 +15,7 @@ matching goes straight, signal + sigma = 1 (Lipman et al. 2023). Samplers need n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -24,8 +24,6 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 
 BetaSchedule = Literal["scaled_linear", "squaredcos_cap_v2", "flow_matching"]
 PredictionType = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
-BETA_SCHEDULES = ("scaled_linear", "squaredcos_cap_v2", "flow_matching")
-PREDICTION_TYPES = ("epsilon", "sample", "v_prediction", "flow_prediction")
 MAX_BETA = 0.999
 
 
@@ -47,9 +45,9 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         if self.num_train_timesteps < 2:
             raise ConfigurationError(f"num_train_timesteps must be at least 2, got {self.num_train_timesteps}")
-        for value, known in ((self.beta_schedule, BETA_SCHEDULES), (self.prediction_type, PREDICTION_TYPES)):
-            if value not in known:
-                raise ConfigurationError(f"'{value}' is not one of {', '.join(known)}")
+        for value, known in ((self.beta_schedule, BetaSchedule), (self.prediction_type, PredictionType)):
+            if value not in get_args(known):
+                raise ConfigurationError(f"'{value}' is not one of {', '.join(get_args(known))}")
         ends_in_noise = self.rescale_betas_zero_snr or self.beta_schedule == "flow_matching"
         if ends_in_noise and self.prediction_type == "epsilon":
             raise ConfigurationError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 
 CARD = "README.md"
@@ -26,9 +26,7 @@ def write_model_card(folder: Path, report: Mapping[str, Any], first_seed: int) -
         text = _card(folder.name, config, training, report, first_seed)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/training.json does not say how the policy was trained: {error!r}") from None
-    partial = folder / f"{CARD}.partial"
-    partial.write_text(text)
-    os.replace(partial, folder / CARD)
+    replace_file(folder / CARD, lambda path: path.write_text(text))
     return folder / CARD
 
 

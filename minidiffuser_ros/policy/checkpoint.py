@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.contract.observation import ObservationSpec
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
@@ -49,13 +49,10 @@ def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tenso
 
     Weights are stored in half precision: half the download, and far below the noise of training.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS}.partial"
-    save_file({name: tensor.detach().half().contiguous() for name, tensor in weights.items()}, partial)
-    os.replace(partial, folder / WEIGHTS)
-    partial = folder / f"{CONFIG}.partial"
-    partial.write_text(json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n")
-    os.replace(partial, folder / CONFIG)
+    stored = {name: tensor.detach().half().contiguous() for name, tensor in weights.items()}
+    replace_file(folder / WEIGHTS, lambda path: save_file(stored, path))
+    text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n"
+    replace_file(folder / CONFIG, lambda path: path.write_text(text))
 
 
 def load_checkpoint(folder: Path) -> tuple[PolicyConfig, dict[str, Tensor]]:

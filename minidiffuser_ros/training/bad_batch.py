@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from minidiffuser_ros.contract.errors import ConfigurationError
-from minidiffuser_ros.training.state import replace_file
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.training.two_level import TwoLevelBatch
 
 BAD_BATCH = "bad_batch.safetensors"

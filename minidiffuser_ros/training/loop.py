@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, save_checkpoint
@@ -28,7 +29,7 @@ from minidiffuser_ros.training.metrics import HeldOutMetrics, Validation
 from minidiffuser_ros.training.objective import losses_of
 from minidiffuser_ros.training.prefetch import Prefetch
 from minidiffuser_ros.training.processes import Processes
-from minidiffuser_ros.training.state import STATE, load_state, refusal, replace_file, save_state
+from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
 

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.contract.files import replace_file
 
 STATE = "resume.pt"
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file and rename it when it is complete and on the disk.
-
-    A process killed at any moment leaves the old file or the new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def save_state(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
