@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from minidiffuser_ros.model.voxels import VoxelLevel, submanifold_conv
+from minidiffuser_ros.model.sparse_conv import neighbourhood_product
+from minidiffuser_ros.model.voxels import VoxelLevel
 
 
 class SubmanifoldConv(nn.Module):
@@ -21,7 +22,7 @@ class SubmanifoldConv(nn.Module):
 
     def forward(self, features: Tensor, level: VoxelLevel) -> Tensor:
         """Convolve packed features."""
-        return submanifold_conv(features, self.weight, level.neighbourhood(self.kernel)) + self.bias
+        return neighbourhood_product(features, self.weight, level.neighbourhood(self.kernel)) + self.bias
 
 
 class Mlp(nn.Sequential):

@@ -17,7 +17,8 @@ from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
 from minidiffuser_ros.model.layers import FilmNorm, Mlp, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
-from minidiffuser_ros.model.voxels import VoxelLevel, neighbourhood_product
+from minidiffuser_ros.model.sparse_conv import neighbourhood_product
+from minidiffuser_ros.model.voxels import VoxelLevel
 
 REACH = 0.1  # m: relative positions are given to the network in this unit
 
@@ -119,8 +120,8 @@ class NeckBlock(nn.Module):
     def _local(self, positions: Tensor, tokens: ConditionTokens) -> Tensor:
         """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
         batch = torch.arange(len(positions), device=positions.device)[:, None, None].expand(positions.shape[:-1])
-        rows = tokens.level.around(batch, positions.detach())
-        return neighbourhood_product(tokens.packed, self.local_weight, rows)
+        pairs = tokens.level.around(batch.flatten(), positions.detach().flatten(0, -2))
+        return neighbourhood_product(tokens.packed, self.local_weight, pairs).unflatten(0, batch.shape)
 
     def _attend(self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens) -> Tensor:
         query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))

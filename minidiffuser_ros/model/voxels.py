@@ -7,7 +7,7 @@ A packed tensor is [N, C] with `batch` [N] saying whose each row is; a padded on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from minidiffuser_ros.model.config import SerializedOrder
 from minidiffuser_ros.model.serialization import MARGIN, SPAN, serialize
+from minidiffuser_ros.model.sparse_conv import CellPairs
 
 
 @lru_cache
@@ -30,6 +31,14 @@ def cell_keys(batch: Tensor, cells: Tensor) -> Tensor:
     return ((batch * SPAN + shifted[..., 0]) * SPAN + shifted[..., 1]) * SPAN + shifted[..., 2]
 
 
+def occupied_around(keys: Tensor, batch: Tensor, cells: Tensor, kernel: int) -> CellPairs:
+    """Which of the kernel^3 cells around each of cells [S, 3] of clouds [S] are among the sorted keys [N]."""
+    around = cells.unsqueeze(1) + neighbour_offsets(kernel).to(cells.device)
+    wanted = cell_keys(batch.unsqueeze(1).expand(around.shape[:2]), around)
+    found = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return CellPairs.of(torch.where(keys[found] == wanted, found, len(keys)), len(keys))
+
+
 @dataclass(frozen=True)
 class VoxelLevel:
     """The occupied cells of one resolution. Sizes in metres; `size` is the cell's edge.
@@ -37,7 +46,7 @@ class VoxelLevel:
     coord [N, 3]: mean position of what lies in the cell. parent [n]: row here of each row of the finer level.
     slots [B, V]: packed row of each padded slot (N where empty), each cloud along a space-filling curve, so that
     neighbours in the sequence are neighbours in space. places [N]: flat slot of each row. mask [B, V]: slot in use.
-    neighbours [N, 27]: packed rows of the cells around each, N where empty.
+    neighbours: the occupied ones of the 27 cells around each.
     """
 
     size: float
@@ -46,36 +55,27 @@ class VoxelLevel:
     cells: Tensor
     coord: Tensor
     parent: Tensor
-    neighbours: Tensor
+    neighbours: CellPairs
     slots: Tensor
     places: Tensor
     mask: Tensor
 
-    def lookup(self, batch: Tensor, cells: Tensor) -> Tensor:
-        """Packed row of each cell [...], N where there is no such voxel."""
-        keys = cell_keys(batch, cells)
-        found = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        return torch.where(self.keys[found] == keys, found, len(self.keys))
+    def around(self, batch: Tensor, positions: Tensor) -> CellPairs:
+        """The occupied ones of the 27 cells around positions [S, 3] in metres of clouds [S]."""
+        return occupied_around(self.keys, batch, torch.floor(positions / self.size).long(), 3)
 
-    def around(self, batch: Tensor, positions: Tensor) -> Tensor:
-        """Packed rows [..., 27] of the cells around positions [..., 3] in metres, N where empty."""
-        return self._surroundings(batch, torch.floor(positions / self.size).long(), 3)
-
-    def neighbourhood(self, kernel: int) -> Tensor:
-        """Packed rows [N, kernel^3] of the cells around each voxel, N where empty."""
-        return self.neighbours if kernel == 3 else self._surroundings(self.batch, self.cells, kernel)
-
-    def _surroundings(self, batch: Tensor, cells: Tensor, kernel: int) -> Tensor:
-        around = cells.unsqueeze(-2) + neighbour_offsets(kernel).to(cells.device)
-        return self.lookup(batch.unsqueeze(-1).expand(around.shape[:-1]), around)
+    def neighbourhood(self, kernel: int) -> CellPairs:
+        """The occupied ones of the kernel^3 cells around each voxel."""
+        return self.neighbours if kernel == 3 else occupied_around(self.keys, self.batch, self.cells, kernel)
 
     def pad(self, packed: Tensor) -> Tensor:
         """[N, C] -> [B, V, C], zeros in empty slots."""
-        return torch.cat([packed, packed.new_zeros(1, packed.shape[1])])[self.slots]
+        with_empty = torch.cat([packed, packed.new_zeros(1, packed.shape[1])])
+        return with_empty.index_select(0, self.slots.flatten()).unflatten(0, self.slots.shape)
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, V, C] -> [N, C]; inverse of `pad`."""
-        return padded.flatten(0, 1)[self.places]
+        return padded.flatten(0, 1).index_select(0, self.places)
 
 
 def voxelize(
@@ -98,8 +98,9 @@ def voxelize(
     slots[mask] = order
     places = torch.empty_like(order)
     places[order] = mask.flatten().nonzero().squeeze(1)
-    level = VoxelLevel(size, keys, cloud, cells, mean, parent, keys, slots, places, mask)
-    return replace(level, neighbours=level._surroundings(cloud, cells, 3))
+    return VoxelLevel(
+        size, keys, cloud, cells, mean, parent, occupied_around(keys, cloud, cells, 3), slots, places, mask
+    )
 
 
 def build_levels(
@@ -125,64 +126,3 @@ def max_pool(values: Tensor, level: VoxelLevel) -> Tensor:
     index = level.parent.unsqueeze(1).expand_as(values)
     empty = values.new_zeros(len(level.keys), values.shape[1])
     return empty.scatter_reduce(0, index, values, "amax", include_self=False)
-
-
-class _SubmanifoldConv(torch.autograd.Function):
-    """Gather-only forward and backward: neighbourhood is symmetric, so no scatter is ever needed."""
-
-    @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(features, weight, neighbours)
-        return _columns(features, neighbours) @ weight.flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor, None]:  # type: ignore[no-untyped-def]
-        features, weight, neighbours = ctx.saved_tensors
-        grad = grad.contiguous()
-        dtype, kept = weight.dtype, features.dtype
-        features = features.to(grad.dtype)
-        weight = weight.to(grad.dtype)  # under autocast the product was taken in a narrower type
-        grad_weight = (_columns(features, neighbours).T @ grad).view_as(weight)
-        if not ctx.needs_input_grad[0]:  # the stem's input, whose columns of the gradient would be the largest of all
-            return None, grad_weight.to(dtype), None
-        # If i is the neighbour of j at offset o, then j is the neighbour of i at -o.
-        grad_features = _columns(grad, neighbours) @ weight.flip(0).transpose(1, 2).flatten(0, 1)
-        return grad_features.to(kept), grad_weight.to(dtype), None
-
-
-class _NeighbourhoodProduct(torch.autograd.Function):
-    """Keeps the row numbers for the backward pass and gathers again: the gathered features are 27 times as large."""
-
-    @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(features, weight, rows)
-        return _columns(features, rows) @ weight.flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[no-untyped-def]
-        features, weight, rows = ctx.saved_tensors
-        columns = _columns(features, rows).to(grad.dtype)
-        grad_weight = (columns.T @ grad).view_as(weight).to(weight.dtype)
-        spread = (grad @ weight.to(grad.dtype).flatten(0, 1).T).view(-1, features.shape[1]).to(features.dtype)
-        padded = features.new_zeros(len(features) + 1, features.shape[1])
-        return padded.index_add_(0, rows.flatten(), spread)[:-1], grad_weight, None
-
-
-def neighbourhood_product(features: Tensor, weight: Tensor, rows: Tensor) -> Tensor:
-    """Sum over 27 cells of a voxel's features times the cell's own matrix; empty cells count as zero.
-
-    features [N, C], weight [27, C, D], rows [..., 27] as `VoxelLevel.around` gives them -> [..., D].
-    """
-    out: Tensor = _NeighbourhoodProduct.apply(features, weight.to(features.dtype), rows.flatten(0, -2))
-    return out.view(*rows.shape[:-1], -1)
-
-
-def _columns(features: Tensor, neighbours: Tensor) -> Tensor:
-    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
-    return padded[neighbours].flatten(1)
-
-
-def submanifold_conv(features: Tensor, weight: Tensor, neighbours: Tensor) -> Tensor:
-    """Convolution on occupied voxels only. features [N, C], weight [Q, C, D], neighbours [N, Q] -> [N, D]."""
-    out: Tensor = _SubmanifoldConv.apply(features, weight.to(features.dtype), neighbours)
-    return out

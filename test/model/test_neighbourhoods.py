@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from minidiffuser_ros.model.voxels import (
-    VoxelLevel,
-    build_levels,
-    neighbour_offsets,
-    neighbourhood_product,
-)
+from minidiffuser_ros.model.sparse_conv import neighbourhood_product
+from minidiffuser_ros.model.voxels import VoxelLevel, build_levels, neighbour_offsets
 
 SIZE, CLOUDS = 0.01, 2
 
@@ -41,7 +37,8 @@ def test_the_local_query_sees_all_27_cells_of_its_level_and_so_do_its_gradients(
     for level in levels():
         features = torch.randn(len(level.keys), 3, generator=g).requires_grad_()
         weight = torch.randn(27, 3, 4, generator=g).requires_grad_()
-        out = neighbourhood_product(features, weight, level.around(batch, positions))
+        pairs = level.around(batch.flatten(), positions.flatten(0, 1))
+        out = neighbourhood_product(features, weight, pairs).unflatten(0, batch.shape)
         cells = torch.floor(positions / level.size).long()
         loop = torch.stack(
             [

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from minidiffuser_ros.model.config import SerializedOrder
 from minidiffuser_ros.model.serialization import hilbert_order, serialize, z_order
-from minidiffuser_ros.model.voxels import VoxelLevel, build_levels, max_pool, mean_pool, submanifold_conv, voxelize
+from minidiffuser_ros.model.sparse_conv import neighbourhood_product
+from minidiffuser_ros.model.voxels import VoxelLevel, build_levels, max_pool, mean_pool, voxelize
 
 ORDERS = get_args(SerializedOrder)
 CLOUDS, EDGE, SIZE = 2, 6, 0.01
@@ -81,7 +82,7 @@ def test_the_sparse_convolution_equals_a_dense_one_on_occupied_voxels(kernel: in
     grid[places] = values
     kernels = weight.unflatten(0, (kernel, kernel, kernel)).permute(4, 3, 0, 1, 2)
     dense = F.conv3d(grid, kernels, padding=kernel // 2)[places]
-    sparse = submanifold_conv(values, weight, voxels.neighbourhood(kernel))
+    sparse = neighbourhood_product(values, weight, voxels.neighbourhood(kernel))
     torch.testing.assert_close(sparse, dense, atol=1e-4, rtol=1e-4)
     direction = torch.randn_like(dense)
     expected = torch.autograd.grad((dense * direction).sum(), (values, weight))
@@ -91,7 +92,10 @@ def test_the_sparse_convolution_equals_a_dense_one_on_occupied_voxels(kernel: in
 
 def test_the_neighbours_of_a_position_are_those_of_its_voxel() -> None:
     voxels = level()
-    assert voxels.around(voxels.batch, voxels.coord).equal(voxels.neighbours)
+    found = voxels.around(voxels.batch, voxels.coord)
+    assert found.counts == voxels.neighbours.counts
+    assert found.cells.equal(voxels.neighbours.cells)
+    assert found.places.equal(voxels.neighbours.places)
 
 
 def test_each_level_doubles_the_cells_and_keeps_every_voxel() -> None:
