@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 import minidiffuser_ros.model.neck as neck
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.model.attention import reference_mask, two_level_attention
+from minidiffuser_ros.model.attention import reference_mask
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
 from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
 
 HEAD_SAMPLES = 4
 TOKENS = 10
@@ -168,20 +169,28 @@ def _implementation(name: str) -> Iterator[None]:
 
 
 def _literal_attention(
-    query: Tensor, key_own: Tensor, value_own: Tensor, key_shared: Tensor, value_shared: Tensor, mask: Tensor
+    samples: SampleTokens, spatial: SharedTokens, words: SharedTokens, positions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`two_level_attention` as the paper writes it: one masked attention over all samples and shared tokens."""
-    samples, length, shared = *query.shape[1:3], key_shared.shape[1]
-    queries = torch.cat([query.flatten(1, 2), key_shared], dim=1)
-    keys = torch.cat([key_own.flatten(1, 2), key_shared], dim=1)
-    values = torch.cat([value_own.flatten(1, 2), value_shared], dim=1)
-    allowed = reference_mask(samples, length, shared).to(query.device)[None, None]
-    present = torch.cat([mask.new_ones(len(mask), samples * length), mask], dim=1)[:, None, None]
-    logits = torch.einsum("bqhd,bkhd->bhqk", queries, keys) * query.shape[-1] ** -0.5
-    weights = torch.softmax(logits.masked_fill(~(allowed & present), float("-inf")).float(), dim=-1).to(query.dtype)
-    out = torch.einsum("bhqk,bkhd->bqhd", weights, values)[:, : samples * length]
-    on_shared = weights[:, :, : samples * length, samples * length :]
-    return out.unflatten(1, (samples, length)), on_shared.unflatten(2, (samples, length))
+    count, length, width = samples.query.shape[1], samples.query.shape[2], samples.query.shape[-1]
+    own, shared = count * length, spatial.key.shape[1] + words.key.shape[1]
+    placed = torch.cat([samples.key.flatten(1, 2), spatial.key], dim=1)
+    values = torch.cat([samples.value.flatten(1, 2), spatial.value, words.value], dim=1)
+    queries, plain = (
+        torch.cat([query.flatten(1, 2), spatial.key, words.key], dim=1)
+        for query in (samples.query, samples.plain_query)
+    )
+    logits = torch.cat(
+        [torch.einsum("bqhd,bkhd->bhqk", q, k) for q, k in ((queries, placed), (plain, words.key))], dim=-1
+    )
+    allowed = reference_mask(count, length, shared).to(queries.device)[None, None]
+    present = torch.cat([spatial.mask.new_ones(len(spatial.mask), own), spatial.mask, words.mask], dim=1)
+    logits = (logits * width**-0.5).masked_fill(~(allowed & present[:, None, None]), float("-inf"))
+    weights = torch.softmax(logits.float(), dim=-1)[:, :, :own].to(values.dtype)
+    out = torch.einsum("bhqk,bkhd->bqhd", weights, values).unflatten(1, (count, length))
+    places = torch.cat([positions, torch.ones_like(positions[..., :1])], dim=-1)
+    centre = torch.einsum("bhqk,bkc->bqhc", weights[..., own : own + positions.shape[1]].float(), places)
+    return out, centre.unflatten(1, (count, length))
 
 
 def _peak_memory(step: Callable[[], None], device: str) -> float:

@@ -1,7 +1,7 @@
-"""Two-level attention: samples see themselves and the shared condition, nothing else (Mini-Diffuser v2, eq. 11-12).
+"""Attention of the condition stream, and the literal form of the two-level attention.
 
 Legend: B conditions, M samples per condition, L tokens a sample, V condition tokens, H heads, D head width.
-The factored form below never builds the (M L + V)^2 mask; `reference_attention` does and is the oracle in tests.
+`two_level.py` never builds the (M L + V)^2 mask; `reference_attention` does and is the oracle in tests.
 """
 
 from __future__ import annotations
@@ -22,29 +22,6 @@ def plain_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> 
         return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
     logits = (query @ key.transpose(-1, -2)) * query.shape[-1] ** -0.5
     return torch.softmax(logits.masked_fill(~allowed, float("-inf")), dim=-1) @ value
-
-
-def two_level_attention(
-    query: Tensor, key_own: Tensor, value_own: Tensor, key_shared: Tensor, value_shared: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Sample rows of the masked attention, exactly, and their weights on the shared tokens.
-
-    query, key_own, value_own: [B, M, L, H, D]; key_shared, value_shared: [B, V, H, D]; mask: [B, V], True = use.
-    Returns (out [B, M, L, H, D], weights [B, H, M, L, V]).
-    """
-    clouds, samples, length, heads, width = query.shape
-    query = query * width**-0.5
-    own = torch.einsum("bmlhd,bmkhd->bhmlk", query, key_own)
-    # The logits on the shared tokens are by far the largest tensor here: scale and mask are folded into their product.
-    rows = query.permute(0, 3, 1, 2, 4).reshape(clouds * heads, samples * length, width)
-    columns = key_shared.permute(0, 2, 3, 1).reshape(clouds * heads, width, -1)
-    bias = torch.zeros(mask.shape, dtype=rows.dtype, device=rows.device).masked_fill(~mask, float("-inf"))
-    shared = torch.baddbmm(bias.repeat_interleave(heads, dim=0).unsqueeze(1), rows, columns)
-    shared = shared.view(clouds, heads, samples, length, -1)
-    weights = torch.softmax(torch.cat([own.to(shared.dtype), shared], dim=-1), dim=-1)
-    on_own, on_shared = weights.split([length, shared.shape[-1]], dim=-1)
-    out = torch.einsum("bhmlk,bmkhd->bmlhd", on_own, value_own)
-    return out + torch.einsum("bhmlv,bvhd->bmlhd", on_shared, value_shared), on_shared
 
 
 def reference_mask(num_samples: int, length: int, num_shared: int) -> Tensor:

@@ -7,21 +7,11 @@ rows of their first layers stacked, columns of their second ones scaled by their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minidiffuser_ros.model.layers import Mlp
-
-
-@dataclass(frozen=True)
-class NoiseLevel:
-    """Noise embedding [B, M, D] of each sample, and the diffusion step where all samples are at the same one."""
-
-    embedding: Tensor
-    step: int | None = None
+from minidiffuser_ros.model.layers import Mlp, NoiseLevels
 
 
 class ExpertMlp(nn.Module):
@@ -43,13 +33,13 @@ class ExpertMlp(nn.Module):
         self._fused: dict[int, tuple[Tensor, Tensor, Tensor, Tensor]] = {}
         self._stamp: tuple[tuple[int, int], ...] = ()
 
-    def forward(self, x: Tensor, noise: NoiseLevel) -> Tensor:
+    def forward(self, x: Tensor, noise: NoiseLevels) -> Tensor:
         """x [B, M, L, C] -> [B, M, L, C]."""
         if noise.step is not None and self._may_fuse():
-            first, first_bias, second, second_bias = self._fused_at(noise.step, noise.embedding[0, 0])
+            first, first_bias, second, second_bias = self._fused_at(noise.step, noise.embeddings[0])
             return F.linear(F.gelu(F.linear(x, first, first_bias)), second, second_bias)
         out = torch.zeros_like(x)
-        for expert, share in zip(self.experts, self.shares(noise.embedding).unbind(-1), strict=True):
+        for expert, share in zip(self.experts, noise.of_samples(self.shares(noise.embeddings)).unbind(-1), strict=True):
             rows = share.nonzero(as_tuple=True)
             answer = share[rows][:, None, None] * expert(x[rows])
             out = out.index_put(rows, answer.to(out.dtype), accumulate=True)
@@ -66,10 +56,11 @@ class ExpertMlp(nn.Module):
         top, chosen = probabilities.topk(self.active, dim=-1)
         return torch.zeros_like(probabilities).scatter(-1, chosen, top / top.sum(-1, keepdim=True))
 
-    def balance_loss(self, embedding: Tensor) -> Tensor:
+    def balance_loss(self, noise: NoiseLevels) -> Tensor:
         """E sum_e f_e P_e over all samples: f how often expert e is chosen, P its mean probability; 1 when even."""
-        chosen = (self.shares(embedding) > 0).flatten(0, -2).float().mean(0) / self.active
-        return len(self.experts) * (chosen * self.probabilities(embedding).flatten(0, -2).mean(0)).sum()
+        chosen = noise.of_samples((self.shares(noise.embeddings) > 0).float()).flatten(0, 1).mean(0) / self.active
+        mean = noise.of_samples(self.probabilities(noise.embeddings)).flatten(0, 1).mean(0)
+        return len(self.experts) * (chosen * mean).sum()
 
     def train(self, mode: bool = True) -> ExpertMlp:
         """As of any module; drops the fused MLPs."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minidiffuser_ros.model.sparse_conv import neighbourhood_product
 from minidiffuser_ros.model.voxels import VoxelLevel
@@ -22,7 +25,8 @@ class SubmanifoldConv(nn.Module):
 
     def forward(self, features: Tensor, level: VoxelLevel) -> Tensor:
         """Convolve packed features."""
-        return neighbourhood_product(features, self.weight, level.neighbourhood(self.kernel)) + self.bias
+        out: Tensor = neighbourhood_product(features, self.weight, level.neighbourhood(self.kernel)) + self.bias
+        return out
 
 
 class Mlp(nn.Sequential):
@@ -37,20 +41,53 @@ def dropout(probability: float) -> nn.Module:
     return nn.Dropout(probability) if probability else nn.Identity()
 
 
-class FilmNorm(nn.Module):
-    """LayerNorm whose scale and shift come from each sample's own context (v2 eq. 13)."""
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How noisy each sample is: sinusoidal embeddings [U, D] of the distinct levels, index [B, M] of each sample's own.
 
-    def __init__(self, width: int, context: int) -> None:
+    However many samples there are, there are no more levels than diffusion steps: what depends on the level alone is
+    computed once a level. step: the diffusion step, where all samples are known to be at the same one.
+    """
+
+    embeddings: Tensor
+    index: Tensor
+    step: int | None = None
+
+    def of_samples(self, per_level: Tensor) -> Tensor:
+        """Values [U, C] of the levels as those of the samples [B, M, C]."""
+        out: Tensor = per_level.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
+        return out
+
+
+@dataclass(frozen=True)
+class FilmContext:
+    """What scale and shift are made of: what is to be known of each observation [B, D], and the noise, if any."""
+
+    observation: Tensor
+    noise: NoiseLevels | None = None
+
+
+class FilmNorm(nn.Module):
+    """LayerNorm whose scale and shift come from each sample's own context (v2 eq. 13): SiLU, then a linear layer.
+
+    Both act on observation and noise side by side, so that their shares are computed once an observation and once a
+    level, and only added for each sample. `noise` is the width of the noise embedding, 0 where there is no noise.
+    """
+
+    def __init__(self, width: int, observation: int, noise: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        modulation = nn.Linear(context, 2 * width)
-        nn.init.zeros_(modulation.weight)
-        nn.init.zeros_(modulation.bias)
-        self.film = nn.Sequential(nn.SiLU(), modulation)
+        self.by_observation = nn.Linear(observation, 2 * width)
+        self.by_noise = nn.Linear(noise, 2 * width, bias=False) if noise else None
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """x [B, M, L, C], context [B, M, D]."""
-        scale, shift = self.film(context).unsqueeze(2).chunk(2, dim=-1)
+    def forward(self, x: Tensor, context: FilmContext) -> Tensor:
+        """x [B, M, L, C] -> [B, M, L, C]."""
+        modulation = self.by_observation(F.silu(context.observation)).unsqueeze(1)
+        if self.by_noise is not None and context.noise is not None:
+            modulation = modulation + context.noise.of_samples(self.by_noise(F.silu(context.noise.embeddings)))
+        scale, shift = modulation.unsqueeze(2).chunk(2, dim=-1)
         out: Tensor = self.norm(x) * (1.0 + scale) + shift
         return out
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from minidiffuser_ros.model.backbone import PointUNet, point_features
 from minidiffuser_ros.model.config import MiniDiffuserConfig, SerializedOrder
-from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
+from minidiffuser_ros.model.experts import ExpertMlp
 from minidiffuser_ros.model.flat import FlatBackbone
-from minidiffuser_ros.model.layers import Mlp, SinusoidalEmbedding
+from minidiffuser_ros.model.layers import FilmContext, Mlp, NoiseLevels, SinusoidalEmbedding
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
 from minidiffuser_ros.model.voxels import build_levels
 
@@ -69,12 +69,11 @@ class MiniDiffuser(nn.Module):
         self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
         self.time = SinusoidalEmbedding(width)
         channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
-        self.neck = nn.ModuleList(NeckBlock(channels[i], config, config.num_experts) for i in config.neck_levels)
-        self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config) for i in config.head_levels)
+        self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
+        self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config, noisy=False) for i in config.head_levels)
         self.sample, self.head_sample = (
             nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2)
         )
-        self.context = nn.Linear(3 * width, 2 * width)
         self.displacement = nn.Sequential(nn.LayerNorm(width), Mlp(width, 1, 3))
         self.head_norm = nn.LayerNorm(width)
         self.rotation, self.gripper = nn.Linear(width, 3 * config.rotation_bins), nn.Linear(width, 1)
@@ -119,7 +118,7 @@ class MiniDiffuser(nn.Module):
         self, condition: Condition, positions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
     ) -> Tensor:
         """Displacement [B, M, 3] in metres from each noisy position [B, M, 3] to where it came from."""
-        noise = self.noise_level(timesteps)
+        noise = self.noise_levels(timesteps)
         z = self._stream(self.sample, self.neck, condition.neck, condition, positions, noise, execute)
         moved: Tensor = self.displacement(z).float() * REACH
         return moved
@@ -129,22 +128,20 @@ class MiniDiffuser(nn.Module):
 
         The experts are chosen by the noise level alone, so nothing else is needed to tell.
         """
-        embedding = self.time(timesteps)
-        losses = [m.balance_loss(embedding) for m in self.neck.modules() if isinstance(m, ExpertMlp)]
-        return torch.stack(losses).mean() if losses else embedding.new_zeros(())
+        noise = self.noise_levels(timesteps)
+        losses = [m.balance_loss(noise) for m in self.neck.modules() if isinstance(m, ExpertMlp)]
+        return torch.stack(losses).mean() if losses else timesteps.new_zeros((), dtype=torch.float32)
 
-    def noise_level(self, timesteps: Tensor) -> NoiseLevel:
+    def noise_levels(self, timesteps: Tensor) -> NoiseLevels:
         """Timesteps [B, M] embedded; the step that all share is looked up only where it lets experts be fused."""
-        embedding = self.time(timesteps)
-        if not self.config.num_experts or self.training or torch.is_grad_enabled() or timesteps.is_floating_point():
-            return NoiseLevel(embedding)
-        first = timesteps.flatten()[0]
-        return NoiseLevel(embedding, int(first) if bool((timesteps == first).all()) else None)
+        distinct, index = timesteps.unique(return_inverse=True)
+        fused = self.config.num_experts and not (self.training or torch.is_grad_enabled()) and len(distinct) == 1
+        step = int(distinct) if fused and not timesteps.is_floating_point() else None
+        return NoiseLevels(self.time(distinct), index, step)
 
     def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m."""
-        still = NoiseLevel(torch.zeros(*positions.shape[:2], self.config.width, device=positions.device))
-        z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, still, run_block)
+        z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, None, run_block)
         z = self.head_norm(z)
         rotation = self.rotation(z).unflatten(-1, (3, self.config.rotation_bins))
         return rotation.float(), self.gripper(z).squeeze(-1).float()
@@ -156,14 +153,13 @@ class MiniDiffuser(nn.Module):
         tokens: list[ConditionTokens],
         condition: Condition,
         positions: Tensor,
-        noise: NoiseLevel,
+        noise: NoiseLevels | None,
         execute: BlockExecutor,
     ) -> Tensor:
         relative = (positions - condition.tool_position.unsqueeze(1)) / REACH
         z = embed(torch.cat([positions / REACH, relative], dim=-1)).unsqueeze(2)
-        summary = condition.summary.unsqueeze(1).expand(-1, positions.shape[1], -1)
-        context = self.context(torch.cat([noise.embedding.to(summary.dtype), summary], dim=-1))
+        context = FilmContext(condition.summary, noise)
         for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
-            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}", noise)
+            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
         out: Tensor = z.squeeze(2)
         return out

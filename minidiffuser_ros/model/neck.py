@@ -10,14 +10,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from minidiffuser_ros.model.attention import two_level_attention
 from minidiffuser_ros.model.config import MiniDiffuserConfig
-from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
-from minidiffuser_ros.model.layers import FilmNorm, Mlp, dropout
+from minidiffuser_ros.model.experts import ExpertMlp
+from minidiffuser_ros.model.layers import FilmContext, FilmNorm, Mlp, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
 from minidiffuser_ros.model.sparse_conv import neighbourhood_product
+from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
 from minidiffuser_ros.model.voxels import VoxelLevel
 
 REACH = 0.1  # m: relative positions are given to the network in this unit
@@ -54,7 +53,7 @@ def run_block(name: str, branch: Callable[[], Tensor]) -> Tensor:
 class NeckBlock(nn.Module):
     """Local query, FiLM attention with 3-D RoPE to points, tool and instruction, FiLM MLP."""
 
-    def __init__(self, channels: int, config: MiniDiffuserConfig, num_experts: int = 0) -> None:
+    def __init__(self, channels: int, config: MiniDiffuserConfig, noisy: bool = True) -> None:
         super().__init__()
         width = config.width
         self.config = config
@@ -70,10 +69,10 @@ class NeckBlock(nn.Module):
         if config.local_query:
             self.local_weight = nn.Parameter(torch.empty(27, channels, width))
             nn.init.normal_(self.local_weight, std=(27 * channels) ** -0.5)
-        self.attention_norm, self.mlp_norm = FilmNorm(width, 2 * width), FilmNorm(width, 2 * width)
+        self.attention_norm, self.mlp_norm = (FilmNorm(width, 2 * width, width if noisy else 0) for _ in range(2))
         self.mlp = (
-            ExpertMlp(width, width, config.mlp_ratio, num_experts, config.active_experts)
-            if num_experts
+            ExpertMlp(width, width, config.mlp_ratio, config.num_experts, config.active_experts)
+            if config.num_experts and noisy
             else Mlp(width, config.mlp_ratio)
         )
         self.dropout = dropout(config.dropout)
@@ -98,66 +97,52 @@ class NeckBlock(nn.Module):
         self,
         z: Tensor,
         positions: Tensor,
-        context: Tensor,
+        context: FilmContext,
         tokens: ConditionTokens,
         execute: BlockExecutor,
         name: str,
-        noise: NoiseLevel | None = None,
     ) -> Tensor:
-        """z [B, M, L, C], positions [B, M, L, 3] m, context [B, M, 2 C] -> [B, M, L, C]. Experts need the noise."""
+        """z [B, M, L, C], positions [B, M, L, 3] m -> [B, M, L, C]."""
         drop = self.dropout
         if self.config.local_query:
             z = z + drop(execute(f"{name}.local", lambda: self._local(positions, tokens)))
         z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens)))  # type: ignore[misc]
-        out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self._feed(z, context, noise)))  # type: ignore[misc]
+        out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self._feed(z, context)))  # type: ignore[misc]
         return out
 
-    def _feed(self, z: Tensor, context: Tensor, noise: NoiseLevel | None) -> Tensor:
+    def _feed(self, z: Tensor, context: FilmContext) -> Tensor:
         x = self.mlp_norm(z, context)
-        out: Tensor = self.mlp(x, noise) if isinstance(self.mlp, ExpertMlp) else self.mlp(x)
+        with_noise = isinstance(self.mlp, ExpertMlp)
+        out: Tensor = self.mlp(x, context.noise) if with_noise else self.mlp(x)
         return out
 
     def _local(self, positions: Tensor, tokens: ConditionTokens) -> Tensor:
         """3x3x3 neighbourhood of each sample at this level, one matrix per offset (v1 eq. 15-18)."""
         batch = torch.arange(len(positions), device=positions.device)[:, None, None].expand(positions.shape[:-1])
         pairs = tokens.level.around(batch.flatten(), positions.detach().flatten(0, -2))
-        return neighbourhood_product(tokens.packed, self.local_weight, pairs).unflatten(0, batch.shape)
+        out: Tensor = neighbourhood_product(tokens.packed, self.local_weight, pairs).unflatten(0, batch.shape)
+        return out
 
-    def _attend(self, z: Tensor, positions: Tensor, context: Tensor, tokens: ConditionTokens) -> Tensor:
+    def _attend(self, z: Tensor, positions: Tensor, context: FilmContext, tokens: ConditionTokens) -> Tensor:
         query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))
         query, key = self.query_norm(query), self.key_norm(key)
+        turned = query
         if self.config.rope:
-            query, key, shared_key = self._turned(query, key, positions, tokens)
-        else:
-            shared_key = torch.cat([tokens.key, tokens.context_key], dim=1)
-        shared_value = torch.cat([tokens.value, tokens.context_value], dim=1)
-        mask = torch.cat([tokens.mask, tokens.context_mask], dim=1)
-        out, weights = two_level_attention(query, key, value, shared_key, shared_value, mask)
+            angles = self._angles(positions, query.shape[-1])
+            turned, key = rotate(query, angles), rotate(key, angles)
+        out, centre = two_level_attention(
+            SampleTokens(turned, query, key, value),
+            SharedTokens(tokens.key, tokens.value, tokens.mask),
+            SharedTokens(tokens.context_key, tokens.context_value, tokens.context_mask),
+            tokens.positions,
+        )
         attended: Tensor = self.out(out.flatten(-2))
         if self.relative is None:
             return attended
         # Where the attended points lie relative to the sample: exact geometry, and still translation-invariant.
-        # In float32: half precision knows a place on the table to 2 mm.
-        places = F.pad(tokens.positions, (0, 1), value=1.0)
-        weights = weights[..., : places.shape[1]].float()
-        centre = torch.einsum("bhmlv,bvc->bmlhc", weights, places.float())
         relative = (centre[..., :3] - centre[..., 3:] * positions.unsqueeze(-2)) / REACH
         seen: Tensor = self.relative(relative.flatten(-2).to(out.dtype))
         return attended + seen
-
-    def _turned(
-        self, query: Tensor, key: Tensor, positions: Tensor, tokens: ConditionTokens
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Query and own key [B, M, L, H, 2 D] and shared key [B, S + T, H, 2 D], their dot products being the logits.
-
-        One softmax over rotated (spatial) and unrotated (context) logits: both halves stacked along D.
-        """
-        angles, zeros = self._angles(positions, query.shape[-1]), torch.zeros_like
-        stacked_query = torch.cat([rotate(query, angles), query], dim=-1) * 2**0.5  # undoes the doubled width's scale
-        stacked_own = torch.cat([rotate(key, angles), zeros(key)], dim=-1)
-        spatial = torch.cat([tokens.key, zeros(tokens.key)], dim=-1)
-        context = torch.cat([zeros(tokens.context_key), tokens.context_key], dim=-1)
-        return stacked_query, stacked_own, torch.cat([spatial, context], dim=1)
 
     def _heads(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(t.unflatten(-1, (self.num_heads, -1)) for t in tensors)

@@ -32,9 +32,7 @@ class CellPairs:
         """From the packed row of every cell around every place [S, Q], `num_voxels` standing for an empty one."""
         by_offset = rows.T
         present = by_offset < num_voxels
-        return cls(
-            by_offset[present], present.nonzero()[:, 1], tuple(present.sum(dim=1).tolist()), by_offset.shape[1]
-        )
+        return cls(by_offset[present], present.nonzero()[:, 1], tuple(present.sum(dim=1).tolist()), by_offset.shape[1])
 
     def groups(self) -> Iterator[tuple[int, slice]]:
         """Each offset that has pairs, and which they are."""

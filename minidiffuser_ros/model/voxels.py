@@ -71,7 +71,8 @@ class VoxelLevel:
     def pad(self, packed: Tensor) -> Tensor:
         """[N, C] -> [B, V, C], zeros in empty slots."""
         with_empty = torch.cat([packed, packed.new_zeros(1, packed.shape[1])])
-        return with_empty.index_select(0, self.slots.flatten()).unflatten(0, self.slots.shape)
+        out: Tensor = with_empty.index_select(0, self.slots.flatten()).unflatten(0, self.slots.shape)
+        return out
 
     def unpad(self, padded: Tensor) -> Tensor:
         """[B, V, C] -> [N, C]; inverse of `pad`."""

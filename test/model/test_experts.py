@@ -9,7 +9,8 @@ import torch
 from tiny import B, M, observation, samples, tiny_network
 from torch import Tensor
 
-from minidiffuser_ros.model.experts import ExpertMlp, NoiseLevel
+from minidiffuser_ros.model.experts import ExpertMlp
+from minidiffuser_ros.model.layers import NoiseLevels
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 
 WIDTH, STEPS = 24, 12
@@ -35,8 +36,8 @@ def tokens(length: int = 2) -> Tensor:
     return torch.randn(B, M, length, WIDTH, generator=torch.Generator().manual_seed(6))
 
 
-def level(step: int, known: bool) -> NoiseLevel:
-    return NoiseLevel(embeddings()[step].expand(B, M, -1), step if known else None)
+def level(step: int, known: bool) -> NoiseLevels:
+    return NoiseLevels(embeddings()[step : step + 1], torch.zeros(B, M, dtype=torch.long), step if known else None)
 
 
 @torch.no_grad()
@@ -55,7 +56,12 @@ def test_the_answer_is_the_sum_of_all_experts_weighted_by_their_shares(experts: 
         share[..., None, None] * expert(x)
         for expert, share in zip(experts.experts, experts.shares(noise).unbind(-1), strict=True)
     )
-    torch.testing.assert_close(experts(x, NoiseLevel(noise)), literal, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        experts(x, NoiseLevels(noise.flatten(0, 1), torch.arange(noise[..., 0].numel()).view(noise.shape[:2]))),
+        literal,
+        atol=1e-6,
+        rtol=1e-5,
+    )
 
 
 @torch.no_grad()
@@ -109,7 +115,9 @@ def test_nothing_is_fused_where_a_gradient_is_wanted(experts: ExpertMlp) -> None
 def test_every_expert_that_is_chosen_somewhere_learns(experts: ExpertMlp) -> None:
     noise = embeddings().unsqueeze(0)
     x = torch.randn(1, STEPS, 1, WIDTH)
-    experts(x, NoiseLevel(noise)).square().sum().backward()
+    experts(
+        x, NoiseLevels(noise.flatten(0, 1), torch.arange(noise[..., 0].numel()).view(noise.shape[:2]))
+    ).square().sum().backward()
     assert (experts.shares(noise) > 0).flatten(0, 1).any(0).all()
     assert all(p.grad is not None and p.grad.norm() > 0 for p in experts.parameters())
 
@@ -125,10 +133,12 @@ def test_the_balance_loss_is_one_when_even_and_larger_when_all_choose_the_same(e
     last = experts.router[2]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
-    assert experts.balance_loss(embeddings()).item() == pytest.approx(1.0, abs=1e-5)
+    assert experts.balance_loss(NoiseLevels(embeddings(), torch.arange(STEPS).unsqueeze(0))).item() == pytest.approx(
+        1.0, abs=1e-5
+    )
     with torch.no_grad():
         last.bias.copy_(torch.tensor([5.0, 5.0, 0.0, 0.0]))
-    assert experts.balance_loss(embeddings()).item() > 1.9
+    assert experts.balance_loss(NoiseLevels(embeddings(), torch.arange(STEPS).unsqueeze(0))).item() > 1.9
 
 
 def test_the_balance_loss_of_a_network_moves_its_routers_and_nothing_else(network: MiniDiffuser) -> None:

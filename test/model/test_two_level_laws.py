@@ -12,7 +12,7 @@ from torch import Tensor
 
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from minidiffuser_ros.model.attention import reference_attention, two_level_attention
+from minidiffuser_ros.model.layers import FilmContext
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
 from minidiffuser_ros.model.rope import rope_angles, rotate
 
@@ -22,21 +22,13 @@ def network(request: pytest.FixtureRequest) -> MiniDiffuser:
     return tiny_network(request.param)
 
 
+def film_context(network: MiniDiffuser) -> FilmContext:
+    return FilmContext(torch.randn(B, 2 * network.config.width), network.noise_levels(samples()[1]))
+
+
 def tensors_of(condition: Condition) -> list[Tensor]:
     tokens = [vars(t) for t in (*condition.neck, *condition.heads)]
     return [v for values in (*tokens, vars(condition)) for v in values.values() if isinstance(v, Tensor)]
-
-
-@pytest.mark.parametrize("length", [1, 3])
-def test_the_factored_attention_equals_the_literal_mask(length: int) -> None:
-    torch.manual_seed(length)
-    own, shared, heads, width = M * length, 7, 2, 8
-    query, key, value = (torch.randn(B, own + shared, heads, width) for _ in range(3))
-    literal = reference_attention(query, key, value, M, length)[:, :own]
-    rows = [t[:, :own].unflatten(1, (M, length)) for t in (query, key, value)]
-    mask = torch.ones(B, shared, dtype=torch.bool)
-    out, _ = two_level_attention(*rows, key[:, own:], value[:, own:], mask)
-    torch.testing.assert_close(out.flatten(1, 2), literal, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
@@ -65,12 +57,11 @@ def test_tokens_of_one_sample_see_each_other_and_no_other_sample(network: MiniDi
     condition, block = network.encode(observation()), network.neck[1]
     torch.manual_seed(length)
     width = network.config.width
-    z, context = torch.randn(B, M, length, width), torch.randn(B, M, 2 * width)
+    z, context = torch.randn(B, M, length, width), film_context(network)
     positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
-    noise = network.noise_level(samples()[1])
 
     def run(z: Tensor) -> Tensor:
-        return block(z, positions, context, condition.neck[1], lambda _, branch: branch(), "", noise)
+        return block(z, positions, context, condition.neck[1], lambda _, branch: branch(), "")
 
     before = run(z)
     z = z.clone()
@@ -171,10 +162,10 @@ def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: Min
     one_patch = MiniDiffuser(config).eval()
     one_patch.load_state_dict(network.state_dict())
     shift = torch.tensor([1.0, -2.0, 3.0]) * config.grid_size * 2 ** (len(config.encoder_channels) - 1)
-    positions, steps = samples()
+    positions, _ = samples()
     torch.manual_seed(0)
     width = config.width
-    z, context = torch.randn(B, M, 1, width), torch.randn(B, M, 2 * width)
+    z, context = torch.randn(B, M, 1, width), film_context(network)
 
     def run(offset: Tensor) -> Tensor:
         inputs = observation()
@@ -182,9 +173,9 @@ def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: Min
             inputs, points=inputs.points + offset, tool_position=inputs.tool_position + offset,
             table_height=float(offset[2]),
         )  # fmt: skip
-        tokens, noise = one_patch.encode(inputs).neck[0], one_patch.noise_level(steps)
+        tokens = one_patch.encode(inputs).neck[0]
         where = (positions + offset).unsqueeze(2)
-        return one_patch.neck[0](z, where, context, tokens, lambda _, branch: branch(), "", noise)
+        return one_patch.neck[0](z, where, context, tokens, lambda _, branch: branch(), "")
 
     torch.testing.assert_close(run(torch.zeros(3)), run(shift), atol=1e-3, rtol=1e-3)
 
@@ -210,7 +201,7 @@ def test_the_attention_of_a_neck_block_equals_the_literal_one_over_all_tokens(ro
     config = replace(SMALL, rope=rope, attended_geometry=False)
     network = MiniDiffuser(config).eval()
     tokens, block = network.encode(observation()).neck[0], network.neck[0]
-    z, context = torch.randn(B, M, length, config.width), torch.randn(B, M, 2 * config.width)
+    z, context = torch.randn(B, M, length, config.width), film_context(network)
     positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
     query, key, value = (t.unflatten(-1, (4, -1)) for t in block.qkv(block.attention_norm(z, context)).chunk(3, -1))
     query, key = block.query_norm(query), block.key_norm(key)

@@ -1,0 +1,173 @@
+"""Two-level attention: samples see themselves and the shared condition, nothing else (Mini-Diffuser v2, eq. 11-12).
+
+Legend: B conditions, M samples per condition, L tokens a sample, V shared tokens, H heads, D head width; G = B H groups
+of R = M L rows; E = D + 4.
+Neither the mask nor the logits of a whole batch ever exist: they are made a few groups at a time, and once more in the
+backward pass, as in FlashAttention (arXiv 2205.14135, algorithms 1 and 4). So the samples add little but their own
+tokens to the memory of a step, and the logits stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CPU_LOGITS, ACCELERATOR_LOGITS = 2**18, 2**26  # at once: what a core's cache holds; what keeps an accelerator busy
+
+
+@dataclass(frozen=True)
+class SampleTokens:
+    """Tokens of the samples [B, M, L, H, D]; `query` asks what has a place, `plain_query` the words."""
+
+    query: Tensor
+    plain_query: Tensor
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True)
+class SharedTokens:
+    """Tokens that every sample of a condition may attend to: key, value [B, V, H, D], mask [B, V], True = use."""
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor
+
+
+def two_level_attention(
+    samples: SampleTokens, spatial: SharedTokens, words: SharedTokens, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sample rows of the masked attention, exactly: one softmax over a sample's own tokens and all shared ones.
+
+    positions [B, V, 3] are those of the spatial tokens. Returns out [B, M, L, H, D] and centre [B, M, L, H, 4], the
+    attended positions and ones under the same weights. Computes in float32 at least, whatever the inputs are: half
+    precision knows a place on the table to 2 mm.
+    """
+    clouds, count, length, heads, width = samples.query.shape
+    places = F.pad(positions, (0, 1), value=1.0).unsqueeze(2).expand(-1, -1, heads, -1)
+    with torch.autocast(positions.device.type, enabled=False):
+        out = _TwoLevelAttention.apply(
+            _grouped(samples.query.flatten(1, 2)) * width**-0.5,
+            _grouped(samples.plain_query.flatten(1, 2)) * width**-0.5,
+            _grouped(samples.key.flatten(1, 2)).unflatten(1, (count, length)),
+            _grouped(samples.value.flatten(1, 2)).unflatten(1, (count, length)),
+            _grouped(spatial.key),
+            torch.cat([_grouped(spatial.value), _grouped(places)], dim=-1),
+            _bias(spatial),
+            _grouped(words.key),
+            _grouped(words.value),
+            _bias(words),
+        )
+    out = out.unflatten(0, (clouds, heads)).transpose(1, 2).unflatten(1, (count, length))
+    return out[..., :width], out[..., width:]
+
+
+def _grouped(tokens: Tensor) -> Tensor:
+    """[B, S, H, D] -> [B H, S, D] in float32 at least."""
+    grouped = tokens.transpose(1, 2).flatten(0, 1)
+    return grouped.to(torch.promote_types(tokens.dtype, torch.float32)).contiguous()
+
+
+def _bias(tokens: SharedTokens) -> Tensor:
+    """0 where a token may be used, -inf elsewhere: [B H, 1, V]."""
+    mask = tokens.mask
+    bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
+    return _grouped(bias.to(tokens.key.dtype)[..., None, None].expand(-1, -1, tokens.key.shape[2], 1)).transpose(1, 2)
+
+
+class _TwoLevelAttention(torch.autograd.Function):
+    """Arguments of `forward`: query, plain [G, R, D]; key, value [G, M, L, D]; spatial key [G, V, D], value [G, V, E]
+    and bias [G, 1, V]; words' key and value [G, V, D] and bias. Returns [G, R, E].
+
+    Keeps, beside its arguments, the result and the logarithm of each row's normaliser.
+    """
+
+    @staticmethod
+    def forward(ctx, *tensors: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        query, value = tensors[0], tensors[5]
+        out = query.new_empty(*query.shape[:2], value.shape[2])
+        normaliser = query.new_empty(*query.shape[:2], 1)
+        for groups in _portions(query, value):
+            out[groups], normaliser[groups] = _attended(*(t[groups] for t in tensors))
+        ctx.save_for_backward(*tensors, out, normaliser)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        *tensors, out, normaliser = ctx.saved_tensors
+        mean = (grad * out).sum(-1, keepdim=True)  # of the values' gradients under the weights
+        grads = [None if i in _BIASES else torch.empty_like(t) for i, t in enumerate(tensors)]
+        for groups in _portions(tensors[0], tensors[5]):
+            parts = _gradients([t[groups] for t in tensors], normaliser[groups], grad[groups], mean[groups])
+            for whole, part in zip((g for g in grads if g is not None), parts, strict=True):
+                whole[groups] = part
+        return tuple(grads)
+
+
+_BIASES = (6, 9)
+
+
+def _portions(query: Tensor, value: Tensor) -> Iterator[slice]:
+    """Groups whose logits fit together into what is allowed at once."""
+    limit = CPU_LOGITS if query.device.type == "cpu" else ACCELERATOR_LOGITS
+    size = max(1, limit // (query.shape[1] * value.shape[1]))
+    return (slice(start, start + size) for start in range(0, len(query), size))
+
+
+def _attended(
+    query: Tensor, plain: Tensor, key: Tensor, value: Tensor,
+    spatial_key: Tensor, spatial_value: Tensor, spatial_bias: Tensor,
+    word_key: Tensor, word_value: Tensor, word_bias: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Result [g, R, E] and normaliser [g, R, 1] of some groups."""
+    own = (query.view_as(key).unsqueeze(3) * key.unsqueeze(2)).sum(-1)  # L is so small that products do not pay
+    spatial = torch.baddbmm(spatial_bias, query, spatial_key.transpose(1, 2))
+    words = torch.baddbmm(word_bias, plain, word_key.transpose(1, 2))
+    highest = torch.maximum(spatial.amax(-1), words.amax(-1)).maximum(own.amax(-1).flatten(1)).unsqueeze(-1)
+    own = own.sub_(highest.view(*key.shape[:3], 1)).exp_()
+    spatial, words = spatial.sub_(highest).exp_(), words.sub_(highest).exp_()
+    out = spatial @ spatial_value
+    total = out[..., -1:] + words.sum(-1, keepdim=True) + own.sum(-1).flatten(1).unsqueeze(-1)
+    out[..., : query.shape[-1]] += words @ word_value + (own.unsqueeze(-1) * value.unsqueeze(2)).sum(3).flatten(1, 2)
+    return out / total, highest + total.log()
+
+
+def _gradients(tensors: list[Tensor], normaliser: Tensor, grad: Tensor, mean: Tensor) -> list[Tensor]:
+    """Gradients of everything but the biases, in the order of the arguments."""
+    query, plain, key, value, spatial_key, spatial_value, spatial_bias, word_key, word_value, word_bias = tensors
+    width = query.shape[-1]
+    inner = grad[..., :width].contiguous()
+    query_grad, *spatial = _branch(query, spatial_key, spatial_value, spatial_bias, normaliser, grad, mean)
+    plain_grad, *words = _branch(plain, word_key, word_value, word_bias, normaliser, inner, mean)
+    own_query_grad, *own = _own_branch(
+        *(t.view(*key.shape[:3], -1) for t in (query, key, value, normaliser, inner, mean))
+    )
+    query_grad += own_query_grad.flatten(1, 2)
+    return [query_grad, plain_grad, *own, *spatial, *words]
+
+
+def _own_branch(
+    query: Tensor, key: Tensor, value: Tensor, normaliser: Tensor, grad: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`_branch` for the tokens of a sample among themselves, all [g, M, L, D]."""
+    weights = (query.unsqueeze(3) * key.unsqueeze(2)).sum(-1).sub_(normaliser).exp_()
+    logits_grad = (grad.unsqueeze(3) * value.unsqueeze(2)).sum(-1).sub_(mean).mul_(weights).unsqueeze(-1)
+    return (
+        (logits_grad * key.unsqueeze(2)).sum(3),
+        (logits_grad * query.unsqueeze(3)).sum(2),
+        (weights.unsqueeze(-1) * grad.unsqueeze(3)).sum(2),
+    )
+
+
+def _branch(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, normaliser: Tensor, grad: Tensor, mean: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of query [g, R, D], key [g, V, D] and value [g, V, E] by way of one kind of tokens."""
+    weights = torch.baddbmm(bias, query, key.transpose(1, 2)).sub_(normaliser).exp_()
+    value_grad = weights.transpose(1, 2) @ grad
+    logits_grad = (grad @ value.transpose(1, 2)).sub_(mean).mul_(weights)
+    return logits_grad @ key, logits_grad.transpose(1, 2) @ query, value_grad
