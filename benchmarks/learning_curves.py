@@ -3,8 +3,9 @@
     minidiffuser demos --out data/tabletop_small --per-task 800
     python benchmarks/learning_curves.py data/tabletop_small --out out/curves --plot out/curves.png
 
-Every run trains the same way but for what its name says: `M=1` ... `M=128`, and the switches at M = 64. A run that was
-stopped goes on; finished ones are kept. Rows of OUT/<run>/curve.json: step, minutes, within_1cm, rotation_within_5deg.
+Every run trains the same way but for what its name says: `M=1` ... `M=128`, and the switches at M = 64. `M=64, tenth`
+ends, with its learning rate, after a tenth of the steps. A run that was stopped goes on; finished ones are kept.
+Rows of OUT/<run>/curve.json: step, minutes, within_1cm, rotation_within_5deg.
 The learning rate is the same for all unless --learning-rates names one for a run: with M = 1 try several.
 """
 
@@ -36,6 +37,7 @@ SWITCHES = {
     "no_position": {"rope": False, "attended_geometry": False},
     "no_local_query": {"local_query": False},
 }
+TENTH = "tenth"
 METRICS = ("within_1cm", "rotation_within_5deg")
 
 
@@ -59,7 +61,8 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     runs = [Run(f"M={m}", m, "", seed) for seed in args.seeds for m in args.samples]
-    runs += [Run(switch, 64, switch, seed) for seed in args.seeds for switch in args.switches]
+    runs += [Run(f"M=64, {TENTH}", 64, TENTH, seed) for seed in args.seeds if args.tenth]
+    runs += [Run(switch, 64, switch, seed) for seed in args.seeds[: args.switch_seeds] for switch in args.switches]
     for run in runs:
         _train(run, args)
     curves = {run: json.loads((args.out / run.folder / "curve.json").read_text()) for run in runs}
@@ -75,7 +78,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, nargs="*", default=[1, 8, 64, 128], help="values of M")
     parser.add_argument("--switches", nargs="*", choices=SWITCHES, default=list(SWITCHES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--switch-seeds", type=int, default=1, help="of these seeds, how many for the switches")
+    parser.add_argument("--tenth", action="store_true", help="M = 64 with a tenth of the steps, too")
+    parser.add_argument("--batch", type=int, default=8, help="B of every run")
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--every", type=int, default=100, help="steps between two points of a curve")
     parser.add_argument("--validation-steps", type=int, default=64)
     parser.add_argument("--learning-rates", nargs="*", default=[], metavar="RUN:RATE", help="as in M=1:5e-4")
@@ -90,12 +96,14 @@ def _train(run: Run, args: argparse.Namespace) -> None:
     folder = args.out / run.folder
     path = folder / "curve.json"
     curve = json.loads(path.read_text()) if path.exists() else []
-    if curve and curve[-1]["step"] >= args.steps:
+    steps = args.steps // 10 if run.switch == TENTH else args.steps
+    if curve and curve[-1]["step"] >= steps:
         return
     rates = dict(pair.split(":") for pair in args.learning_rates)
     config = TrainingConfig(
-        steps=args.steps, num_samples=run.num_samples, seed=run.seed, validate_every=args.every, threads=args.threads,
-        checkpoint_every=args.every, validation_steps=args.validation_steps,
+        steps=steps, batch_size=args.batch, num_samples=run.num_samples, seed=run.seed, threads=args.threads,
+        warmup_steps=min(TrainingConfig.warmup_steps, steps // 10),
+        validate_every=args.every, checkpoint_every=args.every, validation_steps=args.validation_steps,
         learning_rate=float(rates.get(run.name, TrainingConfig.learning_rate)),
     )  # fmt: skip
     training, held_out = load_split(args.data, MiniDiffuserConfig().rotation_bins)
@@ -110,7 +118,7 @@ def _train(run: Run, args: argparse.Namespace) -> None:
         curve.append({"step": step, "minutes": trainer.seconds / 60.0, **shares})
         replace_file(path, lambda partial: partial.write_text(json.dumps(curve, indent=2) + "\n"))
 
-    with tqdm(total=args.steps, initial=trainer.step_number, unit="step", desc=run.folder) as bar:
+    with tqdm(total=steps, initial=trainer.step_number, unit="step", desc=run.folder) as bar:
         watch = Watch(lambda step, losses, rate: bar.update() and None, on_validation)
         train(trainer, folder, Validation(trainer.policy, held_out, args.validation_steps, args.device), watch)
 

@@ -25,7 +25,7 @@ import minidiffuser_ros.model.neck as neck
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.model.attention import reference_mask
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
-from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
 from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
 
 HEAD_SAMPLES = 4
@@ -136,7 +136,7 @@ def _inputs(config: MiniDiffuserConfig, batch_size: int, points: int) -> Inputs:
         255 * torch.rand(count, 3, generator=g),
         torch.arange(batch_size).repeat_interleave(points),
         torch.tensor([0.5, 0.0, 0.3]).expand(batch_size, 3),
-        torch.randn(batch_size, 5, generator=g),
+        torch.randn(batch_size, TOOL_FEATURES, generator=g),
         torch.randn(batch_size, TOKENS, config.instruction_dim, generator=g),
         torch.ones(batch_size, TOKENS, dtype=torch.bool),
     )
@@ -172,14 +172,12 @@ def _literal_attention(
     samples: SampleTokens, spatial: SharedTokens, words: SharedTokens, positions: Tensor
 ) -> tuple[Tensor, Tensor]:
     """`two_level_attention` as the paper writes it: one masked attention over all samples and shared tokens."""
-    count, length, width = samples.query.shape[1], samples.query.shape[2], samples.query.shape[-1]
+    count, length, width = samples.query.shape[2:]
     own, shared = count * length, spatial.key.shape[1] + words.key.shape[1]
-    placed = torch.cat([samples.key.flatten(1, 2), spatial.key], dim=1)
-    values = torch.cat([samples.value.flatten(1, 2), spatial.value, words.value], dim=1)
-    queries, plain = (
-        torch.cat([query.flatten(1, 2), spatial.key, words.key], dim=1)
-        for query in (samples.query, samples.plain_query)
-    )
+    query, plain_query, key, value = (t.flatten(2, 3).transpose(1, 2) for t in vars(samples).values())
+    placed = torch.cat([key, spatial.key], dim=1)
+    values = torch.cat([value, spatial.value, words.value], dim=1)
+    queries, plain = (torch.cat([rows, spatial.key, words.key], dim=1) for rows in (query, plain_query))
     logits = torch.cat(
         [torch.einsum("bqhd,bkhd->bhqk", q, k) for q, k in ((queries, placed), (plain, words.key))], dim=-1
     )

@@ -18,7 +18,7 @@ from minidiffuser_ros.model.layers import FilmContext, Mlp, NoiseLevels, Sinusoi
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
 from minidiffuser_ros.model.voxels import build_levels
 
-TOOL_FEATURES = 5  # height above the table, opening, and sine and cosine of the tool's yaw, one spare constant
+TOOL_FEATURES = 8  # height above the table, opening, and the x and y axes of the tool
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Inputs:
     """One batch of observations.
 
     points [n, 3] m, colors [n, 3] in [0, 255], batch [n] whose cloud; tool_position [B, 3] m; tool_features
-    [B, 5]; instruction [B, T, D] token embeddings with instruction_mask [B, T].
+    [B, 8]; instruction [B, T, D] token embeddings with instruction_mask [B, T].
     """
 
     points: Tensor

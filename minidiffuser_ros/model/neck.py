@@ -124,12 +124,13 @@ class NeckBlock(nn.Module):
         return out
 
     def _attend(self, z: Tensor, positions: Tensor, context: FilmContext, tokens: ConditionTokens) -> Tensor:
-        query, key, value = self._heads(self.qkv(self.attention_norm(z, context)).chunk(3, dim=-1))
+        qkv = self.qkv(self.attention_norm(z, context)).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).contiguous()
         query, key = self.query_norm(query), self.key_norm(key)
         turned = query
         if self.config.rope:
             angles = self._angles(positions, query.shape[-1])
-            turned, key = rotate(query, angles), rotate(key, angles)
+            turned, key = rotate(query, angles, heads=1), rotate(key, angles, heads=1)
         out, centre = two_level_attention(
             SampleTokens(turned, query, key, value),
             SharedTokens(tokens.key, tokens.value, tokens.mask),

@@ -19,9 +19,9 @@ def rope_angles(positions: Tensor, head_dim: int, scale: float, base: float) -> 
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn x [..., H, D] by the angles [..., 3 F] of its positions; the same turn for every head."""
-    cos, sin = (a.unsqueeze(-2).to(x.dtype) for a in angles)
+def rotate(x: Tensor, angles: tuple[Tensor, Tensor], heads: int = -2) -> Tensor:
+    """Turn x [..., H, D] by the angles [..., 3 F] of its positions; the same turn for every head, axis `heads` of x."""
+    cos, sin = (a.unsqueeze(heads).to(x.dtype) for a in angles)
     width = cos.shape[-1]
     first, second, rest = x[..., :width], x[..., width : 2 * width], x[..., 2 * width :]
     return torch.cat([first * cos - second * sin, first * sin + second * cos, rest], dim=-1)

@@ -21,7 +21,7 @@ CPU_LOGITS, ACCELERATOR_LOGITS = 2**18, 2**26  # at once: what a core's cache ho
 
 @dataclass(frozen=True)
 class SampleTokens:
-    """Tokens of the samples [B, M, L, H, D]; `query` asks what has a place, `plain_query` the words."""
+    """Tokens of the samples [B, H, M, L, D]; `query` asks what has a place, `plain_query` the words."""
 
     query: Tensor
     plain_query: Tensor
@@ -47,14 +47,15 @@ def two_level_attention(
     attended positions and ones under the same weights. Computes in float32 at least, whatever the inputs are: half
     precision knows a place on the table to 2 mm.
     """
-    clouds, count, length, heads, width = samples.query.shape
+    clouds, heads, count, length, width = samples.query.shape
     places = F.pad(positions, (0, 1), value=1.0).unsqueeze(2).expand(-1, -1, heads, -1)
+    query, plain, key, value = (_exact(t.flatten(0, 1)) for t in vars(samples).values())
     with torch.autocast(positions.device.type, enabled=False):
         out = _TwoLevelAttention.apply(
-            _grouped(samples.query.flatten(1, 2)) * width**-0.5,
-            _grouped(samples.plain_query.flatten(1, 2)) * width**-0.5,
-            _grouped(samples.key.flatten(1, 2)).unflatten(1, (count, length)),
-            _grouped(samples.value.flatten(1, 2)).unflatten(1, (count, length)),
+            query.flatten(1, 2) * width**-0.5,
+            plain.flatten(1, 2) * width**-0.5,
+            key,
+            value,
             _grouped(spatial.key),
             torch.cat([_grouped(spatial.value), _grouped(places)], dim=-1),
             _bias(spatial),
@@ -62,14 +63,18 @@ def two_level_attention(
             _grouped(words.value),
             _bias(words),
         )
-    out = out.unflatten(0, (clouds, heads)).transpose(1, 2).unflatten(1, (count, length))
+    out = out.view(clouds, heads, count, length, -1).permute(0, 2, 3, 1, 4)
     return out[..., :width], out[..., width:]
 
 
+def _exact(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 def _grouped(tokens: Tensor) -> Tensor:
-    """[B, S, H, D] -> [B H, S, D] in float32 at least."""
-    grouped = tokens.transpose(1, 2).flatten(0, 1)
-    return grouped.to(torch.promote_types(tokens.dtype, torch.float32)).contiguous()
+    """[B, V, H, D] -> [B H, V, D] in float32 at least."""
+    return _exact(tokens).transpose(1, 2).flatten(0, 1).contiguous()
 
 
 def _bias(tokens: SharedTokens) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minidiffuser_ros.contract.observation import ObservationSpec
-from minidiffuser_ros.geometry.rotation import rotation
+from minidiffuser_ros.geometry.rotation import matrix_from_quat
 from minidiffuser_ros.model.instruction import pad_tokens
 from minidiffuser_ros.model.mini_diffuser import Inputs
 
@@ -48,11 +48,14 @@ def collate(views: Sequence[View], spec: ObservationSpec) -> Inputs:
     """A batch of views."""
     instruction, mask = pad_tokens([view.tokens for view in views])
     counts = torch.tensor([len(view.points) for view in views])
-    # The hand points down: the yaw of its x axis is what the camera cannot see once the hand is filtered out.
-    yaws = [float(np.arctan2(*rotation(view.tool_quat_wxyz).apply([1.0, 0.0, 0.0])[[1, 0]])) for view in views]
+    # How the hand is turned is what the camera cannot see once its points are filtered out.
     tool = [
-        [(view.tool_position[2] - spec.table_height) * 4.0, 2.0 * view.opening - 1.0, np.sin(yaw), np.cos(yaw), 1.0]
-        for view, yaw in zip(views, yaws, strict=True)
+        [
+            (view.tool_position[2] - spec.table_height) * 4.0,
+            2.0 * view.opening - 1.0,
+            *matrix_from_quat(view.tool_quat_wxyz)[:, :2].T.flatten(),
+        ]
+        for view in views
     ]
     return Inputs(
         torch.from_numpy(np.concatenate([view.points for view in views]).astype(np.float32)),

@@ -46,7 +46,7 @@ class Trainer:
         self.network.instruction_mean.copy_(data.token_mean())
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+            self.network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
         )
         self.schedule, self.scale = NoiseSchedule(policy.schedule), PositionScale(policy.spec)
         self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config)

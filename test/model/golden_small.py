@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.model.config import MiniDiffuserConfig
-from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
 
 GOLDEN = Path(__file__).parent / "golden" / "small.json"
 B, M, P, T = 2, 3, 150, 4
@@ -42,7 +42,8 @@ def inputs(rng: np.random.Generator) -> Inputs:
     mask[1, T - 1] = False
     return Inputs(
         uniform(B * P, 3) * torch.tensor([0.2, 0.2, 0.1]) + torch.tensor([0.4, -0.1, 0.0]), 255 * uniform(B * P, 3),
-        torch.arange(B).repeat_interleave(P), uniform(B, 3), uniform(B, 5), 2 * uniform(B, T, 768) - 1, mask,
+        torch.arange(B).repeat_interleave(P), uniform(B, 3), uniform(B, TOOL_FEATURES),
+        2 * uniform(B, T, 768) - 1, mask,
     )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ def tensors(length: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Te
 def factored(query: Tensor, key: Tensor, value: Tensor, length: int) -> tuple[Tensor, Tensor]:
     own, words = M * length, slice(M * length + SPATIAL, None)
     points = slice(own, own + SPATIAL)
-    rows = [t[:, :own].unflatten(1, (M, length)) for t in (query, query, key, value)]
+    rows = [t[:, :own].unflatten(1, (M, length)).movedim(3, 1) for t in (query, query, key, value)]
     shared = [
         SharedTokens(key[:, part], value[:, part], torch.ones(key[:, part].shape[:2], dtype=torch.bool))
         for part in (points, words)
@@ -71,7 +71,7 @@ def test_the_centre_is_what_attention_makes_of_the_positions_and_of_ones(length:
 
 def test_masked_tokens_are_as_good_as_absent() -> None:
     g = torch.Generator().manual_seed(0)
-    own = SampleTokens(*(torch.randn(B, M, 1, H, D, generator=g) for _ in range(4)))
+    own = SampleTokens(*(torch.randn(B, H, M, 1, D, generator=g) for _ in range(4)))
     key, value = (torch.randn(B, SPATIAL, H, D, generator=g) for _ in range(2))
     words = SharedTokens(key[:, :2], value[:, :2], torch.ones(B, 2, dtype=torch.bool))
     mask = torch.ones(B, SPATIAL, dtype=torch.bool)
@@ -85,7 +85,7 @@ def test_masked_tokens_are_as_good_as_absent() -> None:
 
 def test_half_precision_knows_where_it_looks() -> None:
     g = torch.Generator().manual_seed(0)
-    own = SampleTokens(*(torch.randn(B, M, 1, H, D, generator=g).bfloat16() for _ in range(4)))
+    own = SampleTokens(*(torch.randn(B, H, M, 1, D, generator=g).bfloat16() for _ in range(4)))
     key, value = (torch.randn(B, SPATIAL, H, D, generator=g).bfloat16() for _ in range(2))
     shared = SharedTokens(key, value, torch.ones(B, SPATIAL, dtype=torch.bool))
     whole = SampleTokens(*(t.float() for t in vars(own).values()))
@@ -100,7 +100,7 @@ def test_half_precision_knows_where_it_looks() -> None:
 def test_neither_mask_nor_logits_are_kept_for_the_backward_pass() -> None:
     kept: list[int] = []
     length, count, points = 1, 64, 500
-    own = SampleTokens(*(torch.randn(1, count, length, H, D, requires_grad=True) for _ in range(4)))
+    own = SampleTokens(*(torch.randn(1, H, count, length, D, requires_grad=True) for _ in range(4)))
     shared = SharedTokens(
         torch.randn(1, points, H, D, requires_grad=True), torch.randn(1, points, H, D),
         torch.ones(1, points, dtype=torch.bool),

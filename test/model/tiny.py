@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
-from minidiffuser_ros.model.mini_diffuser import Inputs, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
 
 B, M, P = 2, 3, 80
 SMALL = MiniDiffuserConfig(
@@ -48,7 +48,8 @@ def observation(seed: int = 0) -> Inputs:
     mask[1, 4] = False
     return Inputs(
         points, torch.rand(B * P, 3, generator=g) * 255, torch.arange(B).repeat_interleave(P),
-        torch.rand(B, 3, generator=g), torch.rand(B, 5, generator=g), torch.randn(B, 5, 20, generator=g), mask,
+        torch.rand(B, 3, generator=g), torch.rand(B, TOOL_FEATURES, generator=g),
+        torch.randn(B, 5, 20, generator=g), mask,
     )  # fmt: skip
 
 
