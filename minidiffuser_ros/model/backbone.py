@@ -48,19 +48,19 @@ class PointBlock(nn.Module):
     def forward(self, x: Tensor, level: VoxelLevel, text: Tensor, text_mask: Tensor) -> Tensor:
         """x [N, C], text [B, T, D], text_mask [B, T] -> [N, C]."""
         x = x + self.position_norm(self.position_linear(self.position(x, level)))
-        padded = level.pad(self.attention_norm(x))
+        padded = level.pad(self.qkv(self.attention_norm(x)))
         patches, mask = self._patches(padded, level.mask)
-        query, key, value = self._heads(self.qkv(patches).chunk(3, dim=-1))
+        query, key, value = self._heads(patches.chunk(3, dim=-1))
         attended = plain_attention(self.query_norm(query), self.key_norm(key), value, mask)
-        attended = self.out(attended.transpose(1, 2).flatten(2)).unflatten(0, (len(padded), -1)).flatten(1, 2)
-        x = x + self.dropout(level.unpad(attended[:, : padded.shape[1]]))
+        attended = attended.transpose(1, 2).flatten(2).unflatten(0, (len(padded), -1)).flatten(1, 2)
+        x = x + self.dropout(self.out(level.unpad(attended[:, : padded.shape[1]])))
         if self.early_mlp is not None:
             x = x + self.dropout(self.early_mlp(x))
         query, key, value = self._heads(
-            (self.text_query(level.pad(self.text_norm(x))), *self.text_key_value(text).chunk(2, dim=-1))
+            (level.pad(self.text_query(self.text_norm(x))), *self.text_key_value(text).chunk(2, dim=-1))
         )
         attended = plain_attention(query, key, value, text_mask).transpose(1, 2).flatten(2)
-        x = x + self.dropout(level.unpad(self.text_out(attended)))
+        x = x + self.dropout(self.text_out(level.unpad(attended)))
         out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return out
 
