@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,6 +26,8 @@ class InstructionEncoder:
     """all-MiniLM-L6-v2 (Apache-2.0) on the CPU; results are cached per sentence."""
 
     def __init__(self) -> None:
+        from tokenizers import Tokenizer  # here: a network can be trained on other embeddings without it
+
         folder = _model_folder()
         self._weights = load_file(folder / "model.safetensors")
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

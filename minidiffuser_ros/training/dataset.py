@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,14 @@ class Batch:
 
 
 class DemonstrationSet:
-    """All steps of some demonstrations; a sample is (episode, step)."""
+    """All steps of some demonstrations; a sample is (episode, step).
 
-    def __init__(self, demonstrations: Sequence[Demonstration], num_bins: int) -> None:
+    encode: sentence -> token embeddings [T, D]; `InstructionEncoder` unless another one is given.
+    """
+
+    def __init__(
+        self, demonstrations: Sequence[Demonstration], num_bins: int, encode: Callable[[str], Tensor] | None = None
+    ) -> None:
         if not demonstrations:
             raise EpisodeError("there are no demonstrations: make some with `minidiffuser demos`")
         self.spec: ObservationSpec = demonstrations[0].spec
@@ -49,7 +54,7 @@ class DemonstrationSet:
         self._starts = [np.concatenate([[0], np.cumsum(d.counts)]) for d in demonstrations]
         self.samples = [(e, t) for e, d in enumerate(demonstrations) for t in range(len(d.counts))]
         self._num_bins = num_bins
-        self._encoder = InstructionEncoder()
+        self._encode = encode or InstructionEncoder().encode
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -64,7 +69,7 @@ class DemonstrationSet:
 
     def token_mean(self) -> Tensor:
         """Mean token embedding [D] of all sentences: they cluster tightly, and only differences carry meaning."""
-        return torch.cat([self._encoder.encode(sentence) for sentence in self.instructions()]).mean(0)
+        return torch.cat([self._encode(sentence) for sentence in self.instructions()]).mean(0)
 
     def task_of(self, index: int) -> str:
         """The task that a sample belongs to."""
@@ -100,7 +105,7 @@ class DemonstrationSet:
         if rng is not None:
             sentence = d.instructions[rng.integers(len(d.instructions))]
             points, colors, tool, target = augment(points, colors, tool, target, self.spec, rng, augmentation)
-        tokens = self._encoder.encode(sentence)
+        tokens = self._encode(sentence)
         return View(points, colors, tool[:3], tool[3:], float(d.openings[step]), tokens), target, d.task
 
 

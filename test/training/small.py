@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+from torch import Tensor
 
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
@@ -47,9 +50,9 @@ def demonstration(seed: int, steps: int = 2, spec: ObservationSpec = SPEC, task:
 CONFIG = TrainingConfig(steps=6, batch_size=4, num_samples=8, warmup_steps=2, threads=1, bf16=False, checkpoint_every=3)
 
 
-def small_data(count: int = 6) -> DemonstrationSet:
+def small_data(count: int = 6, encode: Callable[[str], Tensor] | None = None) -> DemonstrationSet:
     """Lumps; the same ones each time."""
-    return DemonstrationSet([demonstration(i) for i in range(count)], MODEL.rotation_bins)
+    return DemonstrationSet([demonstration(i) for i in range(count)], MODEL.rotation_bins, encode)
 
 
 def small_trainer(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from killed_training import CURVE, LONG
 
-KILLS = 8
+KILLS = 10
 
 
 def started(context: ForkServerContext, folder: Path) -> ForkServerProcess:
