@@ -54,12 +54,11 @@ def quat_from_six(six: ArrayLike) -> Array:
     """Quaternion [..., 4] of the rotation that any six numbers [..., 6] stand for, by Gram-Schmidt.
 
     What they leave open the identity decides: a first column of zeros becomes its x axis, a second one parallel to
-    the first becomes the one of its axes that is farthest from the first. Raises ValueError for numbers that are not
-    finite.
+    the first becomes the one of its axes that is farthest from the first. Numbers that are not finite give NaN.
     """
     columns = np.asarray(six, dtype=np.float64).reshape(*np.shape(six)[:-1], 2, 3)
-    if not np.isfinite(columns).all():
-        raise ValueError(f"a rotation needs finite numbers, got {np.asarray(six).tolist()!s:.200}")
+    finite = np.all(np.isfinite(six), axis=-1, keepdims=True)
+    columns = np.where(finite[..., None], columns, 0.0)
     first = _direction(columns[..., 0, :], np.array([1.0, 0.0, 0.0]))
     beside = _without(_direction(columns[..., 1, :], first), first)
     farthest = np.eye(3)[np.abs(first).argmin(axis=-1)]
@@ -67,7 +66,8 @@ def quat_from_six(six: ArrayLike) -> Array:
     beside = _direction(np.where(is_open, _without(farthest, first), beside), farthest)
     # Once more: where the columns are nearly parallel, a rounding error along the first has grown.
     second = _direction(_without(beside, first), farthest)
-    return quat_from_matrix(np.stack([first, second, np.cross(first, second)], axis=-1))
+    matrix = np.stack([first, second, np.cross(first, second)], axis=-1)
+    return np.where(finite, quat_from_matrix(matrix), np.nan)
 
 
 def _direction(vectors: Array, otherwise: Array) -> Array:
