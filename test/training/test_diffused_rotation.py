@@ -13,6 +13,7 @@ from small import ACTOR, CONFIG, SPEC, demonstration, small_data
 from torch import Tensor
 from torch.nn import functional as F
 
+from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
@@ -162,6 +163,28 @@ def test_a_training_that_was_stopped_ends_bit_for_bit_where_an_undisturbed_one_d
     again.resume(tmp_path / "parts")
     train(again, tmp_path / "parts")
     assert all(torch.equal(v, again.network.state_dict()[name]) for name, v in whole.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("position", "rotation"),
+    [("epsilon", "v_prediction"), ("v_prediction", "flow_prediction"), ("flow_prediction", "epsilon")],
+)
+def test_each_part_may_have_any_schedule_and_prediction_type(
+    position: str, rotation: str, data: DemonstrationSet, tmp_path: Path
+) -> None:
+    def schedule(kind: str) -> ScheduleConfig:
+        beta = "flow_matching" if kind == "flow_prediction" else "scaled_linear"
+        return ScheduleConfig(beta_schedule=beta, prediction_type=kind)  # type: ignore[arg-type]
+
+    settings = replace(
+        POLICY, model=replace(ACTOR, num_experts=4), schedule=schedule(position), rotation_schedule=schedule(rotation)
+    )
+    trainer = Trainer(replace(CONFIG, steps=2), settings, data)
+    train(trainer, tmp_path, Validation(settings, data, limit=1))
+    assert trainer.held_out["steps"] == 1
+    other = replace(settings, rotation_schedule=ScheduleConfig())
+    with pytest.raises(CheckpointError, match=r"rotation_schedule\.beta_schedule was .*, now squaredcos_cap_v2"):
+        Trainer(replace(CONFIG, steps=2), other, data).resume(tmp_path)
 
 
 def test_held_out_figures_count_position_rotation_and_gripper_over_all_candidates(
