@@ -66,6 +66,24 @@ def test_a_trained_policy_is_measured_beside_the_expert_and_gets_a_card(checkpoi
     assert set(held_out["tasks"]) <= {"push_button", "stack_blocks"}
 
 
+def test_a_network_that_diffuses_rotation_too_is_trained_measured_and_described(data: Path, tmp_path: Path) -> None:
+    sizes = ("--batch-size", 2, "--num-samples", 4, "--threads", 1, "--validation-steps", 2)
+    assert command("train", data, "--out", tmp_path, "--network", "diffuser_actor", "--steps", 2, *sizes) == 0
+    weights = json.loads((tmp_path / "training.json").read_text())["config"]
+    assert (weights["position_weight"], weights["rotation_weight"]) == (30.0, 10.0)
+    config = Policy.load(tmp_path).config
+    assert config.rotation_schedule is not None
+    schedules = (config.schedule.beta_schedule, config.rotation_schedule.beta_schedule)
+    assert schedules == ("scaled_linear", "squaredcos_cap_v2")
+    report = tmp_path / "eval.json"
+    options = ("--episodes", 1, "--workers", 1, "--tasks", "push_button", "--json", report, "--card")
+    assert command("evaluate", tmp_path, *options) == 0
+    assert json.loads(report.read_text())["tasks"]["push_button"]["n"] == 1
+    card = (tmp_path / "README.md").read_text()
+    assert "times M = 4 noised keyposes" in card
+    assert "keyposes are denoised in 10 DDIM steps" in card
+
+
 def test_a_policy_sees_in_the_running_world_what_it_saw_in_training(data: Path, checkpoint: Path) -> None:
     demonstration = load_demonstration(data / "push_button" / "000000.npz")
     world = shared_world()

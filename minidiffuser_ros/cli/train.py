@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak of the cosine (default: 2e-3)")
     parser.add_argument(
         "--network", default="mini_diffuser_small",
-        help="mini_diffuser_small, which two cores train, or mini_diffuser_base, the published size for a GPU",
+        help="mini_diffuser_small, which two cores train; mini_diffuser_base, the published size for a GPU; or "
+        "diffuser_actor, which diffuses position and rotation together",
     )  # fmt: skip
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of the positions (default: l1)")
@@ -68,8 +69,8 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
 
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.model.config import named_config
-    from minidiffuser_ros.policy.checkpoint import WEIGHTS, PolicyConfig
-    from minidiffuser_ros.training.config import TrainingConfig
+    from minidiffuser_ros.policy.checkpoint import WEIGHTS, new_policy
+    from minidiffuser_ros.training.config import TrainingConfig, with_actor_weights
     from minidiffuser_ros.training.dataset import load_split
     from minidiffuser_ros.training.loop import Trainer, train
     from minidiffuser_ros.training.state import STATE
@@ -80,9 +81,11 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every,
     )  # fmt: skip
     torch.set_num_threads(config.threads)
-    training, held_out = load_split(args.data, PolicyConfig().model.rotation_bins)
     model = replace(named_config(args.network), num_experts=args.experts)
-    policy = PolicyConfig(spec=training.spec, model=model, instructions=tuple(training.instructions()))
+    if model.rotation == "diffused":
+        config = with_actor_weights(config)
+    training, held_out = load_split(args.data, model.rotation_bins)
+    policy = new_policy(model, training.spec, tuple(training.instructions()))
     trainer = Trainer(config, policy, training, processes)
     if (args.out / STATE).exists():
         trainer.resume(args.out)

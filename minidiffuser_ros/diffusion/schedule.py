@@ -105,9 +105,12 @@ class NoiseSchedule:
             original = (signal * noisy - sigma * prediction) / (signal**2 + sigma**2)
         return original, (noisy - signal * original) / sigma
 
-    def initial_noise(self, shape: tuple[int, ...], mean: float, spread: float, generator: torch.Generator) -> Tensor:
+    def initial_noise(
+        self, shape: tuple[int, ...], mean: float | Tensor, spread: float | Tensor, generator: torch.Generator
+    ) -> Tensor:
         """Start of the reverse process: the schedule's own terminal marginal for data of this mean and spread.
 
+        Both are those of every number, or [D], one each.
         scaled_linear over 100 steps ends at alpha-bar 0.485, far from pure noise; starting there from N(0, I)
         would feed the denoiser what it never saw.
         """

@@ -34,6 +34,7 @@ def _card(
     name: str, config: PolicyConfig, training: Mapping[str, Any], report: Mapping[str, Any], first_seed: int
 ) -> str:
     used, held_out = training["config"], training.get("held_out", {})
+    diffused = "positions" if config.model.rotation == "bins" else "keyposes"
     demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
     unseen = ", none of them used in training" if first_seed >= FIRST_TEST_SEED else ""
     rows = [
@@ -59,7 +60,7 @@ def _card(
         "## Training",
         "",
         f"{training['steps']} steps of B = {used['batch_size']} observations times M = {used['num_samples']} noised "
-        f"positions, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
+        f"{diffused}, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
         f"{training['minutes']:.0f} minutes on {training['device']} with {used['threads']} "
         f"{'thread' if used['threads'] == 1 else 'threads'}. Demonstrations learned from: {demonstrations}; "
         f"{training['keypose_steps']} keyposes in all.",
@@ -72,7 +73,7 @@ def _card(
         "",
         f"A cloud of at most {config.spec.max_points} coloured points in `{config.spec.policy_frame}` from the cameras "
         f"{', '.join(config.spec.cameras)}, the tool's pose and opening, and an English sentence. It answers with the "
-        f"next keypose: {config.num_candidates} positions are denoised in {config.sampler.num_inference_steps} "
+        f"next keypose: {config.num_candidates} {diffused} are denoised in {config.sampler.num_inference_steps} "
         f"{config.sampler.kind.upper()} steps, the densest is chosen. Sentences unlike the "
         f"{len(config.instructions)} of its demonstrations (`config.json`) are refused.",
         "",

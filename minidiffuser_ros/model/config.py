@@ -1,4 +1,4 @@
-"""Sizes and features of a Mini-Diffuser, and the two by name: `mini_diffuser_small` and `mini_diffuser_base`."""
+"""Sizes and features of a Mini-Diffuser, and those that have a name: `NAMED_CONFIGS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 SerializedOrder = Literal["z", "z-transposed", "hilbert", "hilbert-transposed"]
 
 Backbone = Literal["unet", "flat"]
+RotationOutput = Literal["bins", "diffused"]
 
+POSITION, ROTATION = 3, 6  # numbers of a diffused keypose: the position, then two columns of the rotation's matrix
 
 POSITIVE = (
     "grid_size", "encoder_channels", "head_channels", "patch_size", "width", "num_heads", "mlp_ratio",
@@ -32,6 +34,9 @@ class MiniDiffuserConfig:
 
     backbone `flat`: no U-Net but one grid of `grid_size`, a block of global attention for each of `encoder_channels`,
     which are then equal, and no decoder; `neck_levels` and `head_levels` count these blocks.
+
+    rotation `diffused`: position and rotation are denoised together and the gripper is read from the same token
+    (3D Diffuser Actor); no `head_levels`, and `rotation_bins` means nothing.
     """
 
     grid_size: float = 0.008
@@ -62,6 +67,12 @@ class MiniDiffuserConfig:
     num_experts: int = 0
     active_experts: int = 2
     backbone: Backbone = "unet"
+    rotation: RotationOutput = "bins"
+
+    @property
+    def sample_size(self) -> int:
+        """Numbers of one sample: 3, or 9 where rotation is diffused with the position."""
+        return POSITION + (ROTATION if self.rotation == "diffused" else 0)
 
     def __post_init__(self) -> None:
         for name in POSITIVE:
@@ -89,6 +100,12 @@ class MiniDiffuserConfig:
         if unknown or not self.serialized_orders:
             raise ConfigurationError(
                 f"serialized_orders must be some of {get_args(SerializedOrder)}, got {self.serialized_orders}"
+            )
+        if self.rotation not in get_args(RotationOutput):
+            raise ConfigurationError(f"rotation must be one of {get_args(RotationOutput)}, got '{self.rotation}'")
+        if self.rotation == "diffused" and self.head_levels:
+            raise ConfigurationError(
+                f"rotation 'diffused' has no classification heads and needs head_levels (), got {self.head_levels}"
             )
         self._check_levels()
 
@@ -142,7 +159,28 @@ MINI_DIFFUSER_BASE = MiniDiffuserConfig(
 )
 """The published sizes, for clouds of at most 4000 points on a 1 cm grid."""
 
-NAMED_CONFIGS = {"mini_diffuser_small": MiniDiffuserConfig(), "mini_diffuser_base": MINI_DIFFUSER_BASE}
+DIFFUSER_ACTOR = MiniDiffuserConfig(
+    encoder_channels=(120, 120, 120, 120),
+    decoder_channels=(),
+    head_channels=15,
+    width=120,
+    num_heads=8,
+    neck_levels=(0, 1, 2, 3),
+    head_levels=(),
+    mlp_ratio=4,
+    local_query=False,
+    attended_geometry=False,
+    backbone="flat",
+    rotation="diffused",
+)
+"""3D Diffuser Actor's layers with the non-invasive attention (v2 sec. IV-D2): 120 channels, 8 heads, rotary in 3-D,
+FiLM by noise and observation. What Mini-Diffuser adds to the neck is off; depth and cells are this package's."""
+
+NAMED_CONFIGS = {
+    "mini_diffuser_small": MiniDiffuserConfig(),
+    "mini_diffuser_base": MINI_DIFFUSER_BASE,
+    "diffuser_actor": DIFFUSER_ACTOR,
+}
 
 
 def named_config(name: str) -> MiniDiffuserConfig:

@@ -1,6 +1,7 @@
-"""Mini-Diffuser: encode an observation once, then denoise any number of positions against it.
+"""Mini-Diffuser: encode an observation once, then denoise any number of samples against it.
 
-Legend: B conditions, M samples, T instruction tokens, n points of all clouds packed, C width.
+Legend: B conditions, M samples, T instruction tokens, n points of all clouds packed, C width; S = 3 numbers of a
+sample, its position in m, or 9, with the first two columns of its rotation's matrix (`geometry.rotation`) behind it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from minidiffuser_ros.model.backbone import PointUNet, point_features
-from minidiffuser_ros.model.config import MiniDiffuserConfig, SerializedOrder
+from minidiffuser_ros.model.config import POSITION, ROTATION, MiniDiffuserConfig, SerializedOrder
 from minidiffuser_ros.model.experts import ExpertMlp
 from minidiffuser_ros.model.flat import FlatBackbone
 from minidiffuser_ros.model.layers import FilmContext, Mlp, NoiseLevels, SinusoidalEmbedding
@@ -54,7 +55,10 @@ class Condition:
 
 
 class MiniDiffuser(nn.Module):
-    """The network. `encode` once, `denoise` per step and sample, `classify` at the denoised positions."""
+    """The network. `encode` once, `denoise` per step and sample, `classify` at the denoised positions.
+
+    Where rotation is diffused with the position, `denoise_and_grip` takes the place of the last two.
+    """
 
     instruction_mean: Tensor
 
@@ -71,12 +75,13 @@ class MiniDiffuser(nn.Module):
         channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
         self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
         self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config, noisy=False) for i in config.head_levels)
-        self.sample, self.head_sample = (
-            nn.Sequential(nn.Linear(6, width), nn.GELU(), nn.Linear(width, width)) for _ in range(2)
-        )
+        self.sample = _embedding(POSITION + config.sample_size, width)
+        classifies = config.rotation == "bins"
+        self.head_sample = _embedding(2 * POSITION, width) if classifies else None
         self.displacement = nn.Sequential(nn.LayerNorm(width), Mlp(width, 1, 3))
         self.head_norm = nn.LayerNorm(width)
-        self.rotation, self.gripper = nn.Linear(width, 3 * config.rotation_bins), nn.Linear(width, 1)
+        self.rotation = nn.Linear(width, 3 * config.rotation_bins if classifies else ROTATION)
+        self.gripper = nn.Linear(width, 1)
 
     def encode(self, inputs: Inputs) -> Condition:
         """The condition stream, once per observation."""
@@ -115,13 +120,31 @@ class MiniDiffuser(nn.Module):
         return [orders[i % len(orders)] for i in range(len(self.config.encoder_channels))]
 
     def denoise(
-        self, condition: Condition, positions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
     ) -> Tensor:
-        """Displacement [B, M, 3] in metres from each noisy position [B, M, 3] to where it came from."""
+        """Of noisy samples [B, M, S] the displacement in metres from each position to where it came from [B, M, 3].
+
+        Where rotation is diffused, what the schedule asks of its six numbers stands behind it: [B, M, 9].
+        """
+        return self._denoised(self._denoising(condition, noisy, timesteps, execute))
+
+    def denoise_and_grip(
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+    ) -> tuple[Tensor, Tensor]:
+        """As `denoise`, and from the same tokens the gripper logits [B, M]; where rotation is diffused."""
+        z = self._denoising(condition, noisy, timesteps, execute)
+        return self._denoised(z), self.gripper(self.head_norm(z)).squeeze(-1).float()
+
+    def _denoising(self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor) -> Tensor:
+        """Tokens [B, M, C] of noisy samples after the neck."""
         noise = self.noise_levels(timesteps)
-        z = self._stream(self.sample, self.neck, condition.neck, condition, positions, noise, execute)
+        return self._stream(self.sample, self.neck, condition.neck, condition, noisy, noise, execute)
+
+    def _denoised(self, z: Tensor) -> Tensor:
         moved: Tensor = self.displacement(z).float() * REACH
-        return moved
+        if self.config.rotation == "bins":
+            return moved
+        return torch.cat([moved, self.rotation(self.head_norm(z)).float()], dim=-1)
 
     def balance_loss(self, timesteps: Tensor) -> Tensor:
         """How unevenly the experts are used at timesteps [B, M]: 1 when evenly, 0 without experts; weight it by 0.01.
@@ -140,7 +163,12 @@ class MiniDiffuser(nn.Module):
         return NoiseLevels(self.time(distinct), index, step)
 
     def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m."""
+        """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m.
+
+        Raises RuntimeError where there are no such heads, because rotation is diffused.
+        """
+        if self.head_sample is None:
+            raise RuntimeError("a network whose rotation is diffused classifies nothing: use denoise_and_grip")
         z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, None, run_block)
         z = self.head_norm(z)
         rotation = self.rotation(z).unflatten(-1, (3, self.config.rotation_bins))
@@ -152,14 +180,19 @@ class MiniDiffuser(nn.Module):
         blocks: nn.ModuleList,
         tokens: list[ConditionTokens],
         condition: Condition,
-        positions: Tensor,
+        samples: Tensor,
         noise: NoiseLevels | None,
         execute: BlockExecutor,
     ) -> Tensor:
+        positions, rotations = samples[..., :POSITION], samples[..., POSITION:]
         relative = (positions - condition.tool_position.unsqueeze(1)) / REACH
-        z = embed(torch.cat([positions / REACH, relative], dim=-1)).unsqueeze(2)
+        z = embed(torch.cat([positions / REACH, relative, rotations], dim=-1)).unsqueeze(2)
         context = FilmContext(condition.summary, noise)
         for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
             z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
         out: Tensor = z.squeeze(2)
         return out
+
+
+def _embedding(numbers: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(numbers, width), nn.GELU(), nn.Linear(width, width))

@@ -13,9 +13,10 @@ from torch import Tensor
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.contract.observation import ObservationSpec
+from minidiffuser_ros.diffusion.joint import JointSchedule
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
-from minidiffuser_ros.diffusion.schedule import ScheduleConfig
-from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from minidiffuser_ros.model.config import POSITION, ROTATION, MiniDiffuserConfig
 from minidiffuser_ros.policy.plain_values import from_plain
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -24,7 +25,11 @@ FORMAT = 1
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-    """Everything that rebuilds a policy but its weights. instructions: every sentence of its demonstrations."""
+    """Everything that rebuilds a policy but its weights. instructions: every sentence of its demonstrations.
+
+    rotation_schedule: of the network's rotation where that is diffused with the position, which has `schedule`; None
+    where it is classified.
+    """
 
     spec: ObservationSpec = dataclasses.field(default_factory=ObservationSpec)
     model: MiniDiffuserConfig = dataclasses.field(default_factory=MiniDiffuserConfig)
@@ -34,6 +39,7 @@ class PolicyConfig:
     position_mean: float = 0.0
     position_spread: float = 0.5
     instructions: tuple[str, ...] = ()
+    rotation_schedule: ScheduleConfig | None = None
 
     def __post_init__(self) -> None:
         if self.num_candidates < 1 or self.position_spread <= 0:
@@ -41,7 +47,37 @@ class PolicyConfig:
                 f"num_candidates must be at least 1 and position_spread above 0, "
                 f"got {self.num_candidates} and {self.position_spread}"
             )
+        if (self.rotation_schedule is not None) != (self.model.rotation == "diffused"):
+            given = "none" if self.rotation_schedule is None else f"'{self.rotation_schedule.beta_schedule}'"
+            raise ConfigurationError(
+                f"a rotation_schedule belongs to a model with rotation 'diffused' and to no other, "
+                f"got {given} with rotation '{self.model.rotation}'"
+            )
+        self.noise_schedule()
         inference_timesteps(self.schedule.num_train_timesteps, self.sampler.num_inference_steps)
+
+    def noise_schedule(self) -> NoiseSchedule:
+        """Of everything that is diffused."""
+        if self.rotation_schedule is None:
+            return NoiseSchedule(self.schedule)
+        return JointSchedule([(self.schedule, POSITION), (self.rotation_schedule, ROTATION)])
+
+
+def new_policy(
+    model: MiniDiffuserConfig, spec: ObservationSpec | None = None, instructions: tuple[str, ...] = ()
+) -> PolicyConfig:
+    """A policy with the schedules that its network is trained with unless told otherwise.
+
+    Where rotation is diffused they are 3D Diffuser Actor's, one each for position and rotation, over 100 steps.
+    """
+    basic = PolicyConfig(spec=spec or ObservationSpec(), instructions=instructions)
+    if model.rotation == "bins":
+        return dataclasses.replace(basic, model=model)
+    position, rotation = (
+        ScheduleConfig(beta_schedule="scaled_linear"),
+        ScheduleConfig(beta_schedule="squaredcos_cap_v2"),
+    )
+    return dataclasses.replace(basic, model=model, schedule=position, rotation_schedule=rotation)
 
 
 def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tensor]) -> None:
@@ -51,7 +87,8 @@ def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tenso
     """
     stored = {name: tensor.detach().half().contiguous() for name, tensor in weights.items()}
     replace_file(folder / WEIGHTS, lambda path: save_file(stored, path))
-    text = json.dumps({"format": FORMAT, **dataclasses.asdict(config)}, indent=2) + "\n"
+    values = {name: value for name, value in dataclasses.asdict(config).items() if value is not None}
+    text = json.dumps({"format": FORMAT, **values}, indent=2) + "\n"
     replace_file(folder / CONFIG, lambda path: path.write_text(text))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.observation import ObservationSpec
 from minidiffuser_ros.geometry.rotation import matrix_from_quat
+from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import pad_tokens
 from minidiffuser_ros.model.mini_diffuser import Inputs
 
@@ -29,19 +30,24 @@ class View:
 
 
 class PositionScale:
-    """Workspace box to [-1, 1] along each axis, and back; positions are diffused in these units."""
+    """Workspace box to [-1, 1] along each axis, and back; positions are diffused in these units.
+
+    Numbers behind the position, those of a rotation, have no unit and stay as they are.
+    """
 
     def __init__(self, spec: ObservationSpec) -> None:
         low, high = torch.tensor(spec.workspace_min), torch.tensor(spec.workspace_max)
         self.center, self.half = (low + high) / 2, (high - low) / 2
 
     def normalise(self, positions: Tensor) -> Tensor:
-        """Metres [..., 3] to box units."""
-        return (positions - self.center.to(positions)) / self.half.to(positions)
+        """Positions [..., 3] in metres, or samples [..., S] that begin with one, to box units."""
+        scaled = (positions[..., :POSITION] - self.center.to(positions)) / self.half.to(positions)
+        return torch.cat([scaled, positions[..., POSITION:]], dim=-1)
 
     def metric(self, positions: Tensor) -> Tensor:
-        """Box units [..., 3] to metres."""
-        return positions * self.half.to(positions) + self.center.to(positions)
+        """The inverse of `normalise`."""
+        scaled = positions[..., :POSITION] * self.half.to(positions) + self.center.to(positions)
+        return torch.cat([scaled, positions[..., POSITION:]], dim=-1)
 
 
 def collate(views: Sequence[View], spec: ObservationSpec) -> Inputs:

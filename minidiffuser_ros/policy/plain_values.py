@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from minidiffuser_ros.contract.errors import ConfigurationError
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 
 def from_plain(kind: type[T], values: object, name: str = "config") -> T:
-    """An instance of a dataclass from a mapping of numbers, strings, lists and mappings.
+    """An instance of a dataclass from a mapping of numbers, strings, lists, mappings, and None where a field may be.
 
     Raises ConfigurationError naming a field that does not exist or has another type; the dataclass itself judges
     ranges. Fields that are missing keep their defaults.
@@ -29,6 +30,9 @@ def from_plain(kind: type[T], values: object, name: str = "config") -> T:
 def _as(hint: Any, value: object, name: str) -> Any:
     if is_dataclass(hint):
         return from_plain(hint, value, name)  # type: ignore[arg-type]
+    if get_origin(hint) is UnionType and NoneType in get_args(hint):
+        (kind,) = set(get_args(hint)) - {NoneType}
+        return None if value is None else _as(kind, value, name)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         kinds = get_args(hint)
         if kinds[-1] is Ellipsis:

@@ -14,8 +14,10 @@ from torch import Tensor
 from minidiffuser_ros.contract.errors import CheckpointError, InstructionError, SpecMismatchError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
-from minidiffuser_ros.diffusion.sampler import sample
+from minidiffuser_ros.diffusion.sampler import Denoiser, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.geometry.rotation import quat_from_six
+from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
 from minidiffuser_ros.model.neck import REACH
@@ -27,6 +29,7 @@ from minidiffuser_ros.policy.rotation_bins import quat_from_bins
 DENSITY_RADIUS = 0.02  # m: candidates within this distance support each other
 HOLD_DISTANCE = 0.025  # m
 HOLD_ANGLE_DEG = 15.0
+ROTATION_SPREAD = 3.0**-0.5  # of each number in the columns of a rotation's matrix, over all rotations alike
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ class Decision:
     steps: int
 
 
+@dataclass(frozen=True)
+class Sampled:
+    """Candidates for one observation: positions [N, 3] m on the policy's device, quats_wxyz [N, 4], openings [N]."""
+
+    positions: Tensor
+    quats_wxyz: NDArray[np.float64]
+    openings: NDArray[np.float64]
+
+
 class Policy:
     """A trained Mini-Diffuser with its instruction encoder, schedule and sampler, on one device."""
 
@@ -56,7 +68,7 @@ class Policy:
         self.network = network.to(device).eval()
         self.encoder = InstructionEncoder()
         self.known = KnownInstructions(config.instructions, self.encoder)
-        self.schedule = NoiseSchedule(config.schedule).to(device)
+        self.schedule = config.noise_schedule().to(device)
         self.scale = PositionScale(config.spec)
 
     @classmethod
@@ -94,10 +106,10 @@ class Policy:
         )  # fmt: skip
         condition = self.network.encode(collate([view], self.spec).to(self.device))
         encoded = time.perf_counter()
-        positions = self.sample_positions(condition, seed)
-        keyposes = self._keyposes(condition, positions)
+        sampled = self.sample_keyposes(condition, seed)
+        candidates = sampled.positions.double().cpu().numpy()
+        keyposes = tuple(map(Keypose, candidates, sampled.quats_wxyz, sampled.openings))
         denoised = time.perf_counter()
-        candidates = positions[0].double().cpu().numpy()
         gaps = np.linalg.norm(candidates[:, None] - candidates[None], axis=-1)
         chosen = _densest(gaps)
         distance, angle = keyposes[chosen].distance_to(observation.tool_position, observation.tool_quat_wxyz)
@@ -114,24 +126,45 @@ class Policy:
             self.config.sampler.num_inference_steps,
         )
 
+    def sample_keyposes(self, condition: Condition, seed: int) -> Sampled:
+        """Candidates for the one observation of `condition`."""
+        if self.config.model.rotation == "bins":
+            positions = self.sample_positions(condition, seed)
+            return Sampled(positions[0], *self.classified(condition, positions))
+        gripper = torch.empty(0)
+
+        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            nonlocal gripper  # of the last step, whose samples are the least noisy
+            prediction, gripper = predict_and_grip(self.network, self.scale, self.schedule, condition, noisy, timesteps)
+            return prediction
+
+        keyposes = self._sample(denoiser, seed)[0]
+        quats = quat_from_six(keyposes[:, POSITION:].cpu().numpy())
+        return Sampled(keyposes[:, :POSITION], quats, _openings(gripper[0]))
+
     def sample_positions(self, condition: Condition, seed: int) -> Tensor:
-        """Candidate positions [1, N, 3] in metres."""
-        generator = torch.Generator().manual_seed(seed)
-        noisy = self.schedule.initial_noise(
-            (1, self.config.num_candidates, 3), self.config.position_mean, self.config.position_spread, generator
-        ).to(self.device)
+        """Candidate positions [1, N, 3] in metres, of a network that diffuses nothing else."""
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
             return predict(self.network, self.scale, self.schedule, condition, noisy, timesteps)
 
-        return self.scale.metric(sample(denoiser, self.schedule, self.config.sampler, noisy, generator))
+        return self._sample(denoiser, seed)
 
-    def _keyposes(self, condition: Condition, positions: Tensor) -> tuple[Keypose, ...]:
+    def classified(self, condition: Condition, positions: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """quats_wxyz [N, 4] and openings [N] where rotation is classified, at positions [1, N, 3] in metres."""
         rotation, gripper = self.network.classify(condition, positions)
         quats = quat_from_bins(rotation[0].argmax(-1).cpu().numpy(), self.config.model.rotation_bins)
-        openings = (gripper[0] > 0).double().cpu().numpy()
-        where = positions[0].double().cpu().numpy()
-        return tuple(Keypose(p, q, o) for p, q, o in zip(where, quats, openings, strict=True))
+        return quats, _openings(gripper[0])
+
+    def _sample(self, denoiser: Denoiser, seed: int) -> Tensor:
+        """Samples [1, N, S], positions in metres, from the terminal marginal of each of their numbers' schedule."""
+        c, generator = self.config, torch.Generator().manual_seed(seed)
+        rotation = c.model.sample_size - POSITION
+        mean = torch.tensor([c.position_mean] * POSITION + [0.0] * rotation)
+        spread = torch.tensor([c.position_spread] * POSITION + [ROTATION_SPREAD] * rotation)
+        shape = (1, c.num_candidates, c.model.sample_size)
+        start = self.schedule.initial_noise(shape, mean, spread, generator)
+        return self.scale.metric(sample(denoiser, self.schedule, c.sampler, start.to(self.device), generator))
 
 
 def predict(
@@ -142,15 +175,42 @@ def predict(
     noisy: Tensor,
     timesteps: Tensor,
 ) -> Tensor:
-    """What the schedule's prediction type asks for [B, M, 3], from noisy positions [B, M, 3], all in box units.
+    """What the schedule's prediction type asks for [B, M, S], from noisy samples [B, M, S], positions in box units.
 
     The original is the noisy position moved by the network's displacement, which keeps the network invariant to
-    translation; noise and velocities are displacements already, of a size that has nothing to do with metres.
+    translation; noise and velocities are displacements already, of a size that has nothing to do with metres. Of a
+    rotation's numbers the network says what is asked for.
     """
-    moved: Tensor = network.denoise(condition, scale.metric(noisy), timesteps)
+    return _asked_for(scale, schedule, noisy, network.denoise(condition, scale.metric(noisy), timesteps))
+
+
+def predict_and_grip(
+    network: MiniDiffuser,
+    scale: PositionScale,
+    schedule: NoiseSchedule,
+    condition: Condition,
+    noisy: Tensor,
+    timesteps: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """`predict` for a network whose rotation is diffused, and the gripper logits [B, M] from the same pass."""
+    moved, gripper = network.denoise_and_grip(condition, scale.metric(noisy), timesteps)
+    return _asked_for(scale, schedule, noisy, moved), gripper
+
+
+def _asked_for(scale: PositionScale, schedule: NoiseSchedule, noisy: Tensor, moved: Tensor) -> Tensor:
+    """The network's answer [B, M, S] with its displacements as the position's schedule asks for them."""
+    displacement = moved[..., :POSITION]
     if schedule.config.prediction_type == "sample":
-        return noisy + moved / scale.half.to(moved)
-    return moved / REACH
+        position = noisy[..., :POSITION] + displacement / scale.half.to(moved)
+    else:
+        position = displacement / REACH
+    return torch.cat([position, moved[..., POSITION:]], dim=-1)
+
+
+def _openings(logits: Tensor) -> NDArray[np.float64]:
+    """Open or closed, [N], of gripper logits [N]."""
+    openings: NDArray[np.float64] = (logits > 0).double().cpu().numpy()
+    return openings
 
 
 def _densest(gaps: NDArray[np.float64]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, get_args
 
 from minidiffuser_ros.contract.errors import ConfigurationError
@@ -28,7 +28,8 @@ class Augmentation:
 class TrainingConfig:
     """B = batch_size conditions, M = num_samples noised targets each.
 
-    loss: of the position (eq. 9). balance_weight: of the experts' balance, where the network has experts. head_noise in
+    loss: of what is diffused (eq. 9); rotation_weight: of that where the rotation is, else of its cross-entropy.
+    balance_weight: of the experts' balance, where the network has experts. head_noise in
     metres. FREE_TO_CHANGE below names what a resumed run may change.
     """
 
@@ -43,6 +44,7 @@ class TrainingConfig:
     head_noise: float = 0.01
     loss: Loss = "l1"
     position_weight: float = 20.0
+    rotation_weight: float = 1.0
     balance_weight: float = 0.01
     bf16: bool = True
     seed: int = 0
@@ -80,3 +82,8 @@ class TrainingConfig:
 # another learning rate the rest of the cosine is another one; with other threads, sums are rounded differently.
 # Everything else would make it a different training.
 FREE_TO_CHANGE = ("steps", "learning_rate", "checkpoint_every", "validate_every", "validation_steps", "threads")
+
+
+def with_actor_weights(config: TrainingConfig) -> TrainingConfig:
+    """The config with 3D Diffuser Actor's weights, 30 for position and 10 for a rotation that is diffused with it."""
+    return replace(config, position_weight=30.0, rotation_weight=10.0)

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, save_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale
@@ -48,8 +47,8 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
         )
-        self.schedule, self.scale = NoiseSchedule(policy.schedule), PositionScale(policy.spec)
-        self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config)
+        self.schedule, self.scale = policy.noise_schedule(), PositionScale(policy.spec)
+        self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config, policy.model.rotation)
         self._rows = self.processes.rows(config.batch_size)
         self.step_number = 0
         self.seconds = 0.0
@@ -88,7 +87,7 @@ class Trainer:
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
         losses = losses_of(self.network, self.schedule, self.scale, batch.to(self.device), c.loss, c.bf16)
-        weights = {"position": c.position_weight, "balance": c.balance_weight}
+        weights = {"position": c.position_weight, "rotation": c.rotation_weight, "balance": c.balance_weight}
         total = torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
         total.backward()
         values = torch.stack([value.detach().float() for value in losses.values()])
@@ -125,6 +124,7 @@ class Trainer:
             **fixed,
             "model": asdict(self.policy.model),
             "schedule": asdict(self.policy.schedule),
+            **({"rotation_schedule": asdict(rotation)} if (rotation := self.policy.rotation_schedule) else {}),
             "observations": self.policy.spec.to_dict(),
             "demonstrations": self.data.episodes_per_task(),
             "keypose_steps": len(self.data),

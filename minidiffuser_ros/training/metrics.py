@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from minidiffuser_ros.geometry.rotation import angle_between_deg
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig
 from minidiffuser_ros.policy.policy import Policy
-from minidiffuser_ros.policy.rotation_bins import quat_from_bins
 from minidiffuser_ros.training.dataset import DemonstrationSet
 
 ROTATION_LIMIT_DEG = 5.0
@@ -24,8 +24,9 @@ ROTATION_LIMIT_DEG = 5.0
 class KeyposeMetrics:
     """Shares of `steps` held-out keyposes.
 
-    Positions are counted over all sampled candidates; rotation and gripper are those predicted at the expert's
-    position, so that each figure stands for its own part of the network. The angle is the geodesic one.
+    Positions are counted over all sampled candidates, and so are rotation and gripper where rotation is diffused with
+    the position. Where they are classified they are those predicted at the expert's position, so that each figure
+    stands for its own part of the network. The angle is the geodesic one.
     """
 
     within_1cm: float
@@ -62,8 +63,8 @@ class HeldOutMetrics:
 @dataclass(frozen=True)
 class _Comparison:
     distances: Tensor  # [N] m, one a candidate
-    angle_deg: float
-    gripper_right: bool
+    angles_deg: NDArray[np.float64]  # one a candidate, or the one at the expert's position
+    gripper_right: NDArray[np.bool_]  # likewise
 
 
 class Validation:
@@ -87,13 +88,16 @@ class Validation:
         batch = self._held_out.batch([index])
         condition = self._policy.network.encode(batch.inputs.to(self._policy.device))
         expert = batch.positions.to(self._policy.device)
-        positions = self._policy.sample_positions(condition, seed=index)
-        rotation, gripper = self._policy.network.classify(condition, expert.unsqueeze(1))
-        quat = quat_from_bins(rotation[0, 0].argmax(-1).cpu().numpy(), self._policy.config.model.rotation_bins)
+        if self._policy.config.model.rotation == "diffused":
+            sampled = self._policy.sample_keyposes(condition, seed=index)
+            positions, quats, openings = sampled.positions, sampled.quats_wxyz, sampled.openings
+        else:
+            positions = self._policy.sample_positions(condition, seed=index)[0]
+            quats, openings = self._policy.classified(condition, expert.unsqueeze(1))
         return _Comparison(
-            (positions[0] - expert).norm(dim=-1).cpu(),
-            float(angle_between_deg(quat, batch.quats_wxyz[0].double().numpy())),
-            bool(gripper[0, 0] > 0) == bool(batch.openings[0] > 0.5),
+            (positions - expert).norm(dim=-1).cpu(),
+            angle_between_deg(quats, batch.quats_wxyz[0].double().numpy()),
+            (openings > 0.5) == bool(batch.openings[0] > 0.5),
         )
 
 
@@ -114,7 +118,7 @@ def _shares(comparisons: Sequence[_Comparison]) -> KeyposeMetrics:
     return KeyposeMetrics(
         float((distances < 0.01).float().mean()),
         float((distances < 0.02).float().mean()),
-        float(np.mean([c.angle_deg < ROTATION_LIMIT_DEG for c in comparisons])),
-        float(np.mean([c.gripper_right for c in comparisons])),
+        float(np.mean(np.concatenate([c.angles_deg for c in comparisons]) < ROTATION_LIMIT_DEG)),
+        float(np.mean(np.concatenate([c.gripper_right for c in comparisons]))),
         len(comparisons),
     )

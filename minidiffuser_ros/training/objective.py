@@ -1,4 +1,4 @@
-"""What is minimised: the position's loss over all B M samples, and the two classifications beside it."""
+"""What is minimised: the loss of what is diffused over all B M samples, and the classifications beside it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.inputs import PositionScale
-from minidiffuser_ros.policy.policy import predict
+from minidiffuser_ros.policy.policy import predict, predict_and_grip
 from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.two_level import TwoLevelBatch
 
@@ -28,21 +29,31 @@ def losses_of(
     loss: Loss,
     bf16: bool,
 ) -> dict[str, Tensor]:
-    """Position (eq. 9), cross-entropy of the rotation over the axes, binary cross-entropy of the gripper.
+    """Position (eq. 9), rotation, and binary cross-entropy of the gripper.
 
+    The rotation's is eq. 9 as well where it is diffused, as in 3D Diffuser Actor, else the cross-entropy over the axes.
     Each is a mean over the observations, so that the mean over equal parts of a batch is that of the whole. A network
     with experts adds their `balance`, which is a mean over each process's own part only.
     """
     observed, noised = batch.observed, batch.noised
+    logits: Tensor | None = None
     with torch.autocast(observed.positions.device.type, torch.bfloat16, enabled=bf16):
         condition = network.encode(observed.inputs)
-        prediction = predict(network, scale, schedule, condition, noised.noisy, noised.timesteps)
-        rotation, gripper = network.classify(condition, batch.head_positions)
-    bins = observed.bins.unsqueeze(1).expand(rotation.shape[:-1])
+        known = (network, scale, schedule, condition, noised.noisy, noised.timesteps)
+        if network.config.rotation == "diffused":
+            prediction, gripper = predict_and_grip(*known)
+        else:
+            prediction = predict(*known)
+            logits, gripper = network.classify(condition, batch.head_positions)
+    if logits is None:
+        rotation = position_loss(prediction[..., POSITION:], noised.target[..., POSITION:], loss)
+    else:
+        bins = observed.bins.unsqueeze(1).expand(logits.shape[:-1])
+        rotation = F.cross_entropy(logits.flatten(0, 2), bins.flatten())
     openings = observed.openings.unsqueeze(1).expand_as(gripper)
     losses = {
-        "position": position_loss(prediction, noised.target, loss),
-        "rotation": F.cross_entropy(rotation.flatten(0, 2), bins.flatten()),
+        "position": position_loss(prediction[..., :POSITION], noised.target[..., :POSITION], loss),
+        "rotation": rotation,
         "gripper": F.binary_cross_entropy_with_logits(gripper, openings),
     }
     if network.config.num_experts:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.geometry.rotation import six_from_quat
+from minidiffuser_ros.model.config import RotationOutput
 from minidiffuser_ros.model.mini_diffuser import Inputs
 from minidiffuser_ros.policy.inputs import PositionScale
 from minidiffuser_ros.training.config import TrainingConfig
@@ -21,7 +23,7 @@ Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 @dataclass(frozen=True)
 class NoisedTargets:
-    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, 3] in box units."""
+    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, S]: positions in box units, and rotations behind."""
 
     timesteps: Tensor
     noise: Tensor
@@ -33,8 +35,9 @@ class NoisedTargets:
 class TwoLevelBatch:
     """What one optimiser step learns from.
 
-    observed: level 1, B observations and their expert keyposes. noised: level 2, M noised positions of each.
-    head_positions [B, H, 3] m: where rotation and gripper are asked for, a little beside the target.
+    observed: level 1, B observations and their expert keyposes. noised: level 2, M noised positions of each, with
+    their rotations where those are diffused. head_positions [B, H, 3] m: where rotation and gripper are asked for, a
+    little beside the target, where they are classified.
     """
 
     observed: Batch
@@ -68,6 +71,7 @@ class TwoLevelSampler:
     schedule: NoiseSchedule
     scale: PositionScale
     config: TrainingConfig
+    rotation: RotationOutput = "bins"
 
     def batch(self, step: int, rows: Sequence[int] | None = None) -> TwoLevelBatch:
         """The batch of a step, or some of its rows: several processes take each its own of the same batch.
@@ -82,23 +86,36 @@ class TwoLevelSampler:
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         rngs = [np.random.default_rng([c.seed, step, 1 + row]) for row in rows]
         observed = self.data.batch([int(chosen[row]) for row in rows], rngs, c.augmentation)
-        timesteps, noise = draw_level_two(self.schedule, c.batch_size, c.num_samples, generator)
+        original = self.scale.normalise(self._diffused(observed))
+        shape = tuple(original.shape[1:])
+        timesteps, noise = draw_level_two(self.schedule, c.batch_size, c.num_samples, generator, shape)
         beside = torch.randn(c.batch_size, c.head_samples, 3, generator=generator)
         index = torch.tensor(list(rows))
         return TwoLevelBatch(
             observed,
-            noised_targets(self.schedule, self.scale.normalise(observed.positions), timesteps[index], noise[index]),
+            noised_targets(self.schedule, original, timesteps[index], noise[index]),
             observed.positions.unsqueeze(1) + c.head_noise * beside[index],
         )
 
+    def _diffused(self, observed: Batch) -> Tensor:
+        """What is diffused of the expert keyposes: positions [B, 3] in m, or [B, 9] with their rotations behind."""
+        if self.rotation == "bins":
+            return observed.positions
+        six = torch.from_numpy(six_from_quat(observed.quats_wxyz.numpy()))
+        return torch.cat([observed.positions, six.to(observed.positions)], dim=-1)
+
 
 def draw_level_two(
-    schedule: NoiseSchedule, batch_size: int, num_samples: int, generator: torch.Generator
+    schedule: NoiseSchedule,
+    batch_size: int,
+    num_samples: int,
+    generator: torch.Generator,
+    target_shape: tuple[int, ...] = (3,),
 ) -> tuple[Tensor, Tensor]:
-    """M independent (k, epsilon) for each of B targets (eq. 7): timesteps [B, M], noise [B, M, 3]."""
+    """M independent (k, epsilon) for each of B targets (eq. 7): timesteps [B, M], noise [B, M, *target_shape]."""
     shape = (batch_size, num_samples)
     timesteps = torch.randint(schedule.config.num_train_timesteps, shape, generator=generator)
-    return timesteps, torch.randn(*shape, 3, generator=generator)
+    return timesteps, torch.randn(*shape, *target_shape, generator=generator)
 
 
 def noised_targets(schedule: NoiseSchedule, original: Tensor, timesteps: Tensor, noise: Tensor) -> NoisedTargets:

@@ -14,9 +14,11 @@ from minidiffuser_ros.geometry.rotation import (
     matrix_from_quat,
     quat_from_euler_deg,
     quat_from_matrix,
+    quat_from_six,
     quat_from_yaw,
     quat_multiply,
     rotation,
+    six_from_quat,
 )
 
 MANY = Rotation.random(200, random_state=11)
@@ -120,3 +122,47 @@ def test_interpolation_takes_the_short_way_whatever_the_signs() -> None:
     middle = quat_from_yaw(np.deg2rad(5.0))
     for sign in (1.0, -1.0):
         same_rotations(interpolate_quat(start, sign * end, [0.5])[0], middle)
+
+
+def test_six_numbers_are_the_first_two_columns_and_bring_the_rotation_back() -> None:
+    np.testing.assert_allclose(six_from_quat(QUATS[3]), MANY.as_matrix()[3, :, :2].T.ravel(), atol=1e-15)
+    many = Rotation.random(5000, random_state=3).as_quat(scalar_first=True).reshape(50, 100, 4)
+    same_rotations(quat_from_six(six_from_quat(many)), many)
+    np.testing.assert_allclose(six_from_quat(quat_from_six(six_from_quat(many))), six_from_quat(many), atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-6, 1.0, 1e300])
+def test_any_six_numbers_of_two_directions_become_a_rotation_in_their_plane(scale: float) -> None:
+    numbers = np.random.default_rng(0).normal(size=(500, 6))
+    numbers[:100, 3:] = numbers[:100, :3] + 1e-6 * numbers[:100, 3:]  # nearly parallel
+    matrix = matrix_from_quat(quat_from_six(scale * numbers))
+    np.testing.assert_allclose(matrix @ matrix.swapaxes(-1, -2), np.broadcast_to(np.eye(3), matrix.shape), atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(matrix), 1.0, atol=1e-12)
+    first, second = numbers[:, :3], numbers[:, 3:]
+    along = first / np.linalg.norm(first, axis=-1, keepdims=True)
+    np.testing.assert_allclose(matrix[..., 0], along, atol=1e-12)
+    np.testing.assert_allclose(np.sum(matrix[..., 2] * second, axis=-1), 0.0, atol=1e-8)
+    assert (np.sum(matrix[..., 1] * second, axis=-1) > 0.0).all()
+
+
+@pytest.mark.parametrize(
+    ("six", "columns"),
+    [
+        ([0, 0, 0, 0, 0, 0], [[1, 0, 0], [0, 1, 0]]),
+        ([0, 0, 0, 0, 0, 2], [[1, 0, 0], [0, 0, 1]]),
+        ([0, -3, 0, 0, 0, 0], [[0, -1, 0], [1, 0, 0]]),
+        ([0, 2, 0, 0, -5, 0], [[0, 1, 0], [1, 0, 0]]),
+        ([1, 1, 0, 1, 1, 0], [[0.5**0.5, 0.5**0.5, 0], [0, 0, 1]]),
+    ],
+    ids=str,
+)
+def test_what_six_numbers_leave_open_the_identity_decides(six: list[float], columns: list[list[float]]) -> None:
+    np.testing.assert_allclose(matrix_from_quat(quat_from_six(six))[:, :2].T, columns, atol=1e-12)
+
+
+def test_numbers_that_are_not_finite_are_no_rotation_and_spoil_no_other() -> None:
+    six = six_from_quat(QUATS[:4])
+    six[1, 4], six[2, 0] = np.nan, np.inf
+    quats = quat_from_six(six)
+    assert np.isnan(quats[[1, 2]]).all()
+    same_rotations(quats[[0, 3]], QUATS[[0, 3]])

@@ -24,8 +24,22 @@ def test_a_named_network_has_its_size(name: str, millions: float) -> None:
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(millions, abs=0.01)
 
 
+def test_the_diffuser_actor_has_the_layers_of_3d_diffuser_actor() -> None:
+    config = named_config("diffuser_actor")
+    assert (config.width, config.num_heads, set(config.encoder_channels)) == (120, 8, {120})
+    assert config.rope
+    assert config.sample_size == 9
+    with torch.device("meta"):
+        network = MiniDiffuser(config)
+    assert not any("head_blocks" in name or "head_sample" in name for name, _ in network.named_parameters())
+    assert all(block.num_heads == 8 for block in (*network.backbone.blocks, *network.neck))
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(2.77, abs=0.01)
+    with pytest.raises(RuntimeError, match="classifies nothing: use denoise_and_grip"):
+        network.classify(None, torch.zeros(1, 1, 3))  # type: ignore[arg-type]
+
+
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"'huge'.*mini_diffuser_small, mini_diffuser_base"):
+    with pytest.raises(ConfigurationError, match=r"'huge'.*mini_diffuser_small, mini_diffuser_base, diffuser_actor"):
         named_config("huge")
 
 
@@ -46,6 +60,8 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
         {"decoder_channels": (48, 64)},
         {"patch_qk_norm": True, "encoder_channels": (32,), "decoder_channels": (), "backbone": "flat"},
         {"encoder_channels": (32, 32, 64), "decoder_channels": (), "backbone": "flat"},
+        {"rotation": "quaternion"},
+        {"head_levels": (0,), "rotation": "diffused"},
     ],
     ids=str,
 )

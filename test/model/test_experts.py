@@ -142,7 +142,7 @@ def test_the_balance_loss_is_one_when_even_and_larger_when_all_choose_the_same(e
 
 
 def test_the_balance_loss_of_a_network_moves_its_routers_and_nothing_else(network: MiniDiffuser) -> None:
-    network.balance_loss(samples(40)[1]).backward()
+    network.balance_loss(samples(count=40)[1]).backward()
     moved = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     assert moved == {name for name, _ in network.named_parameters() if ".router." in name}
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
-from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Condition, Inputs, MiniDiffuser
 
 B, M, P = 2, 3, 80
 SMALL = MiniDiffuserConfig(
@@ -28,6 +28,11 @@ VARIANTS = {
     "flat": replace(
         SMALL, backbone="flat", encoder_channels=(24, 24), decoder_channels=(), neck_levels=(0, 1), head_levels=(1,),
     ),
+    "diffuser actor": replace(
+        named_config("diffuser_actor"), encoder_channels=(24, 24), head_channels=8, width=48, num_heads=4,
+        neck_levels=(0, 1), instruction_dim=20,
+    ),
+    "diffused rotation": replace(SMALL, rotation="diffused", head_levels=()),
 }  # fmt: skip
 
 
@@ -53,8 +58,17 @@ def observation(seed: int = 0) -> Inputs:
     )  # fmt: skip
 
 
-def samples(count: int = M) -> tuple[Tensor, Tensor]:
-    """Noisy positions [B, count, 3] in m among the points, and timesteps [B, count]."""
+def samples(network: MiniDiffuser | None = None, count: int = M) -> tuple[Tensor, Tensor]:
+    """Noisy positions [B, count, 3] in m among the points, with rotations behind where it asks, and timesteps."""
     g = torch.Generator().manual_seed(1)
     positions = torch.rand(B, count, 3, generator=g) * 0.1 + torch.tensor([0.4, 0.0, 0.0])
-    return positions, torch.randint(0, 100, (B, count), generator=g)
+    steps = torch.randint(0, 100, (B, count), generator=g)
+    numbers = 3 if network is None else network.config.sample_size
+    return torch.cat([positions, torch.randn(B, count, numbers - 3, generator=g)], dim=-1), steps
+
+
+def answers(network: MiniDiffuser, condition: Condition, noisy: Tensor, steps: Tensor) -> list[Tensor]:
+    """Everything that the network says of samples [B, M, S]: each [B, M, ...]."""
+    if network.config.rotation == "diffused":
+        return list(network.denoise_and_grip(condition, noisy, steps))
+    return [network.denoise(condition, noisy, steps), *network.classify(condition, noisy)]

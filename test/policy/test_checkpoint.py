@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.diffusion.joint import JointSchedule
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
-from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, save_checkpoint
+from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, new_policy, save_checkpoint
 from minidiffuser_ros.policy.policy import Policy
 
 MODEL = MiniDiffuserConfig(
     encoder_channels=(16, 16, 24, 24), decoder_channels=(16, 16, 24), head_channels=8, width=32, neck_levels=(3, 0)
 )
+DIFFUSED = replace(MODEL, rotation="diffused", head_levels=())
 CONFIG = PolicyConfig(
     model=MODEL,
     sampler=SamplerConfig("ddpm", 7),
@@ -91,16 +95,58 @@ def test_foreign_files_are_refused_naming_the_folder(folder: Path, name: str, co
         {"num_candidates": 2.5},
         {"position_mean": "nan"},
         {"instructions": [1, 2]},
+        {"rotation_schedule": 3},
+        {"rotation_schedule": {}},
     ],
     ids=json.dumps,
 )
 def test_a_config_with_values_that_cannot_be_is_refused(folder: Path, change: dict[str, object]) -> None:
     values = json.loads((folder / "config.json").read_text())
     for key, value in change.items():
-        values[key] = {**values[key], **value} if isinstance(value, dict) else value
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
     (folder / "config.json").write_text(json.dumps(values))
     with pytest.raises(CheckpointError, match="not a checkpoint of this package"):
         load_checkpoint(folder)
+
+
+def test_a_config_from_before_there_were_diffused_rotations_means_what_it_meant(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    assert "rotation_schedule" not in values
+    del values["model"]["rotation"]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert load_checkpoint(folder)[0] == CONFIG
+    (folder / "config.json").write_text(json.dumps({**values, "rotation_schedule": None}))
+    assert load_checkpoint(folder)[0] == CONFIG
+
+
+def test_the_schedules_of_position_and_rotation_come_back_and_what_is_missing_has_its_default(tmp_path: Path) -> None:
+    config = new_policy(DIFFUSED, CONFIG.spec, CONFIG.instructions)
+    assert isinstance(config.noise_schedule(), JointSchedule)
+    config = replace(config, rotation_schedule=ScheduleConfig(prediction_type="v_prediction"))
+    save_checkpoint(tmp_path, config, MiniDiffuser(DIFFUSED).state_dict())
+    assert Policy.load(tmp_path).config == config
+    values = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**values, "rotation_schedule": {}}))
+    assert load_checkpoint(tmp_path)[0].rotation_schedule == ScheduleConfig()
+
+
+@pytest.mark.parametrize(
+    ("model", "schedule", "expected"),
+    [
+        (DIFFUSED, None, "a rotation_schedule belongs to .*, got none with rotation 'diffused'$"),
+        (MODEL, ScheduleConfig(), "a rotation_schedule belongs to .*, got 'squaredcos_cap_v2' with rotation 'bins'$"),
+        (
+            DIFFUSED,
+            ScheduleConfig(num_train_timesteps=50),
+            r"the same num_train_timesteps .*, got \[100, 50\] timesteps",
+        ),
+    ],
+)
+def test_schedules_that_do_not_fit_the_network_are_refused_in_one_sentence(
+    model: MiniDiffuserConfig, schedule: ScheduleConfig | None, expected: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        PolicyConfig(model=model, rotation_schedule=schedule)
 
 
 def test_weights_of_another_network_are_refused(folder: Path) -> None:

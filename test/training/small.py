@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +12,7 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.geometry.rotation import quat_from_yaw
-from minidiffuser_ros.model.config import MiniDiffuserConfig
+from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
 from minidiffuser_ros.policy.checkpoint import PolicyConfig
 from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import DemonstrationSet
@@ -23,6 +24,10 @@ SPEC = ObservationSpec()
 MODEL = MiniDiffuserConfig(
     encoder_channels=(16, 16, 24, 24), decoder_channels=(16, 16, 24), head_channels=8, width=32, neck_levels=(3, 1, 0),
     patch_size=16,
+)  # fmt: skip
+ACTOR = replace(
+    named_config("diffuser_actor"), encoder_channels=(16, 16), head_channels=8, width=32, num_heads=4,
+    neck_levels=(0, 1), mlp_ratio=2,
 )  # fmt: skip
 
 
