@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mini_diffuser_small, which two cores train; mini_diffuser_base, the published size for a GPU; or "
         "diffuser_actor, which diffuses position and rotation together",
     )  # fmt: skip
+    parser.add_argument("--history", action="store_true", help="show the network the tool one keypose earlier")
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of the positions (default: l1)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps between held-out figures (default: 500)")
@@ -81,7 +82,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every,
     )  # fmt: skip
     torch.set_num_threads(config.threads)
-    model = replace(named_config(args.network), num_experts=args.experts)
+    model = replace(named_config(args.network), num_experts=args.experts, history=args.history)
     if model.rotation == "diffused":
         config = with_actor_weights(config)
     training, held_out = load_split(args.data, model.rotation_bins)

@@ -52,14 +52,17 @@ def roll_out(world: Tabletop, policy: Policy, task: str, seed: int) -> Rollout:
     """
     instruction = world.reset(task, seed)
     limit, holds, reason = world.task.max_keyposes, 0, "keyposes spent"
+    before = None
     for index in range(limit):
         try:
-            decision = policy.decide(world.observe(), instruction, seed=seed * 100 + index)
+            observation = world.observe()
+            decision = policy.decide(observation, instruction, seed * 100 + index, before)
             holds = holds + 1 if decision.holds else 0
             if holds == 2:
                 reason = "held still before the task was done"
                 break
             world.execute(decision.keypose)
+            before = observation
         except ObservationError as error:
             reason = str(error)
             break

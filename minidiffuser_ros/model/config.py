@@ -30,7 +30,7 @@ class MiniDiffuserConfig:
     serialized_orders: one a level, in a new order every pass of training.
     rope, local_query and attended_geometry (where the attended points lie relative to the sample) switch parts of
     the neck. num_experts: MLPs of each neck block between which the noise level chooses `active_experts`; 0 for one
-    MLP that serves all.
+    MLP that serves all. history: one more token, the tool one keypose earlier.
 
     backbone `flat`: no U-Net but one grid of `grid_size`, a block of global attention for each of `encoder_channels`,
     which are then equal, and no decoder; `neck_levels` and `head_levels` count these blocks.
@@ -67,6 +67,7 @@ class MiniDiffuserConfig:
     num_experts: int = 0
     active_experts: int = 2
     backbone: Backbone = "unet"
+    history: bool = False
     rotation: RotationOutput = "bins"
 
     @property

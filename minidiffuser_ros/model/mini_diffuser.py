@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.model.backbone import PointUNet, point_features
 from minidiffuser_ros.model.config import POSITION, ROTATION, MiniDiffuserConfig, SerializedOrder
 from minidiffuser_ros.model.experts import ExpertMlp
 from minidiffuser_ros.model.flat import FlatBackbone
 from minidiffuser_ros.model.layers import FilmContext, Mlp, NoiseLevels, SinusoidalEmbedding
-from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, run_block
+from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, ToolTokens, run_block
 from minidiffuser_ros.model.voxels import build_levels
 
 TOOL_FEATURES = 8  # height above the table, opening, and the x and y axes of the tool
@@ -28,6 +29,8 @@ class Inputs:
 
     points [n, 3] m, colors [n, 3] in [0, 255], batch [n] whose cloud; tool_position [B, 3] m; tool_features
     [B, 8]; instruction [B, T, D] token embeddings with instruction_mask [B, T].
+    before_position [B, 3] m, before_features [B, 8]: the tool one keypose earlier, where before_mask [B] says that
+    there was one; only networks with `history` need them.
     """
 
     points: Tensor
@@ -38,6 +41,9 @@ class Inputs:
     instruction: Tensor
     instruction_mask: Tensor
     table_height: float = 0.0
+    before_position: Tensor | None = None
+    before_features: Tensor | None = None
+    before_mask: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Inputs:
         """The same batch on another device."""
@@ -71,6 +77,11 @@ class MiniDiffuser(nn.Module):
         self.text_pool = nn.Linear(width, 1)
         self.backbone = PointUNet(config) if config.backbone == "unet" else FlatBackbone(config)
         self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+        self.before = (
+            nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
+            if config.history
+            else None
+        )
         self.time = SinusoidalEmbedding(width)
         channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
         self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
@@ -97,19 +108,33 @@ class MiniDiffuser(nn.Module):
         else:
             levels = build_levels(self.config.grid_size, orders, inputs.batch, inputs.points, clouds)
         maps = self.backbone(features, levels, text, mask)
-        tool = self.tool(inputs.tool_features).unsqueeze(1)
+        tools = self._tools(inputs)
 
         def tokens(blocks: nn.ModuleList, indices: tuple[int, ...]) -> list[ConditionTokens]:
             return [
-                block.condition(maps[i], levels[i], tool, inputs.tool_position, text, mask)  # type: ignore[operator]
+                block.condition(maps[i], levels[i], tools, text, mask)  # type: ignore[operator]
                 for block, i in zip(blocks, indices, strict=True)
             ]
 
         return Condition(
             tokens(self.neck, self.config.neck_levels),
             tokens(self.head_blocks, self.config.head_levels),
-            torch.cat([pooled, tool.squeeze(1)], dim=-1),
+            torch.cat([pooled, tools.features[:, 0]], dim=-1),
             inputs.tool_position,
+        )
+
+    def _tools(self, inputs: Inputs) -> ToolTokens:
+        """The tool as it is and, in a network with history, as it was one keypose earlier."""
+        features, position = self.tool(inputs.tool_features).unsqueeze(1), inputs.tool_position.unsqueeze(1)
+        present = torch.ones(position.shape[:2], dtype=torch.bool, device=position.device)
+        if self.before is None:
+            return ToolTokens(features, position, present)
+        if inputs.before_position is None or inputs.before_features is None or inputs.before_mask is None:
+            raise ConfigurationError("this network looks one keypose back, got inputs without before_position")
+        return ToolTokens(
+            torch.cat([features, self.before(inputs.before_features).unsqueeze(1)], dim=1),
+            torch.cat([position, inputs.before_position.unsqueeze(1)], dim=1),
+            torch.cat([present, inputs.before_mask.unsqueeze(1)], dim=1),
         )
 
     def level_orders(self) -> list[SerializedOrder]:

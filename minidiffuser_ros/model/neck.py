@@ -41,6 +41,15 @@ class ConditionTokens:
     level: VoxelLevel
 
 
+@dataclass(frozen=True)
+class ToolTokens:
+    """Where the robot's hand is and was: features [B, K, C], positions [B, K, 3] m, mask [B, K], True = use."""
+
+    features: Tensor
+    positions: Tensor
+    mask: Tensor
+
+
 BlockExecutor = Callable[[str, Callable[[], Tensor]], Tensor]
 """(name of a residual branch, function that computes it) -> its output. The seam where pruning plugs in."""
 
@@ -78,17 +87,17 @@ class NeckBlock(nn.Module):
         self.dropout = dropout(config.dropout)
 
     def condition(
-        self, features: Tensor, level: VoxelLevel, tool: Tensor, tool_position: Tensor, text: Tensor, text_mask: Tensor
+        self, features: Tensor, level: VoxelLevel, tools: ToolTokens, text: Tensor, text_mask: Tensor
     ) -> ConditionTokens:
-        """Keys and values of the shared tokens. features [N, C], tool [B, 1, C], tool_position [B, 3]."""
-        spatial = torch.cat([level.pad(self.points(features)), self.tool(tool)], dim=1)
-        positions = torch.cat([level.pad(level.coord), tool_position.unsqueeze(1)], dim=1)
+        """Keys and values of the shared tokens. features [N, C], text [B, T, C], text_mask [B, T]."""
+        spatial = torch.cat([level.pad(self.points(features)), self.tool(tools.features)], dim=1)
+        positions = torch.cat([level.pad(level.coord), tools.positions], dim=1)
         key, value = self._heads(self.key_value(spatial).chunk(2, dim=-1))
         key = self.key_norm(key)
         if self.config.rope:
             key = rotate(key, self._angles(positions, key.shape[-1]))
         context_key, context_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
-        mask = torch.cat([level.mask, level.mask.new_ones(len(level.mask), 1)], dim=1)
+        mask = torch.cat([level.mask, tools.mask], dim=1)
         return ConditionTokens(
             key, value, positions, mask, self.key_norm(context_key), context_value, text_mask, features, level
         )

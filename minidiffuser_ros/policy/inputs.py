@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from minidiffuser_ros.contract.observation import ObservationSpec
+from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.geometry.rotation import matrix_from_quat
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import pad_tokens
@@ -18,15 +18,36 @@ from minidiffuser_ros.model.mini_diffuser import Inputs
 
 
 @dataclass(frozen=True)
+class ToolState:
+    """Position [3] m and quat_wxyz [4] of the tool, opening in [0, 1]."""
+
+    position: NDArray[np.float64]
+    quat_wxyz: NDArray[np.float64]
+    opening: float
+
+    @classmethod
+    def of(cls, observation: Observation) -> ToolState:
+        """The tool of an observation."""
+        return cls(observation.tool_position, observation.tool_quat_wxyz, observation.opening)
+
+    def features(self, table_height: float) -> list[float]:
+        """How the hand is turned is what the camera cannot see once its points are filtered out: [TOOL_FEATURES]."""
+        axes = matrix_from_quat(self.quat_wxyz)[:, :2].T.flatten()
+        return [(self.position[2] - table_height) * 4.0, 2.0 * self.opening - 1.0, *axes]
+
+
+@dataclass(frozen=True)
 class View:
-    """One observation as the network needs it: points [P, 3] m, colors [P, 3], tool pose, opening, sentence tokens."""
+    """One observation as the network needs it: points [P, 3] m, colors [P, 3], tool, sentence tokens.
+
+    before: the tool one keypose earlier, None at the first.
+    """
 
     points: NDArray[np.float32]
     colors: NDArray[np.uint8]
-    tool_position: NDArray[np.float64]
-    tool_quat_wxyz: NDArray[np.float64]
-    opening: float
+    tool: ToolState
     tokens: Tensor
+    before: ToolState | None = None
 
 
 class PositionScale:
@@ -54,22 +75,21 @@ def collate(views: Sequence[View], spec: ObservationSpec) -> Inputs:
     """A batch of views."""
     instruction, mask = pad_tokens([view.tokens for view in views])
     counts = torch.tensor([len(view.points) for view in views])
-    # How the hand is turned is what the camera cannot see once its points are filtered out.
-    tool = [
-        [
-            (view.tool_position[2] - spec.table_height) * 4.0,
-            2.0 * view.opening - 1.0,
-            *matrix_from_quat(view.tool_quat_wxyz)[:, :2].T.flatten(),
-        ]
-        for view in views
-    ]
     return Inputs(
         torch.from_numpy(np.concatenate([view.points for view in views]).astype(np.float32)),
         torch.from_numpy(np.concatenate([view.colors for view in views]).astype(np.float32)),
         torch.arange(len(views)).repeat_interleave(counts),
-        torch.tensor(np.array([view.tool_position for view in views]), dtype=torch.float32),
-        torch.tensor(tool, dtype=torch.float32),
+        *_tool_tensors([view.tool for view in views], spec),
         instruction,
         mask,
         spec.table_height,
+        # Where there was none before, the tool as it is stands in, and the mask hides it.
+        *_tool_tensors([view.before or view.tool for view in views], spec),
+        torch.tensor([view.before is not None for view in views]),
     )
+
+
+def _tool_tensors(tools: Sequence[ToolState], spec: ObservationSpec) -> tuple[Tensor, Tensor]:
+    """Positions [B, 3] in metres and features [B, TOOL_FEATURES]."""
+    positions = torch.tensor(np.array([tool.position for tool in tools]), dtype=torch.float32)
+    return positions, torch.tensor([tool.features(spec.table_height) for tool in tools], dtype=torch.float32)

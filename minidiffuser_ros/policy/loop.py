@@ -99,16 +99,17 @@ class Surroundings:
     """Everything the loop touches. All calls may block; `cancelled` is asked between them.
 
     settled_at_ns() -> when the arm came to rest, waiting until it is idle. observe(not_before_ns) ->
-    (observation, lift_ms). decide(observation, instruction, seed). approve(decision) -> whether the goal may be
-    sent, waiting for a person where one is asked. execute(keypose) returns after the verified arrival.
-    success_reported() -> None where nothing judges the task. They raise the errors of `contract.errors`.
+    (observation, lift_ms). decide(observation, instruction, seed, what was seen before the last motion, if any).
+    approve(decision) -> whether the goal may be sent, waiting for a person where one is asked. execute(keypose)
+    returns after the verified arrival. success_reported() -> None where nothing judges the task. They raise the errors
+    of `contract.errors`.
     For those who watch: on_stage when one begins, on_decision before the checks, on_goal after them and before
     anything moves, on_record when a decision has had its effect.
     """
 
     settled_at_ns: Callable[[], int]
     observe: Callable[[int], tuple[Observation, float]]
-    decide: Callable[[Observation, str, int], Decision]
+    decide: Callable[[Observation, str, int, Observation | None], Decision]
     approve: Callable[[Decision], bool]
     execute: Callable[[Keypose], None]
     success_reported: Callable[[], bool | None]
@@ -137,6 +138,7 @@ class DecisionLoop:
     surroundings: Surroundings
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     _records: list[DecisionRecord] = field(default_factory=list)
+    _before: Observation | None = None  # the last motion
 
     def run(self, instruction: str, max_keyposes: int, seed: int) -> RunResult:
         """Decide and move until the task is done or something ends the run; errors become its message."""
@@ -176,6 +178,7 @@ class DecisionLoop:
                 try:
                     self._move(decision.keypose, index)
                     self._keep(replace(record, move_ms=_milliseconds_since(start)))
+                    self._before = observation
                     return False
                 except GoalRejectedError as error:
                     ending, refusal = Ending.GOAL_REFUSED, str(error)
@@ -198,7 +201,7 @@ class DecisionLoop:
         observe_ms = max(_milliseconds_since(start) - lift_ms, 0.0)
         self._enter(Stage.INFERRING, index)
         sample_seed = int(np.random.SeedSequence([seed, index, attempt]).generate_state(1)[0])
-        decision = around.decide(observation, instruction, sample_seed)
+        decision = around.decide(observation, instruction, sample_seed, self._before)
         record = DecisionRecord(
             index=index,
             keypose=decision.keypose,

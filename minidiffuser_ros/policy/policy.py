@@ -22,7 +22,7 @@ from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
 from minidiffuser_ros.model.neck import REACH
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
-from minidiffuser_ros.policy.inputs import PositionScale, View, collate
+from minidiffuser_ros.policy.inputs import PositionScale, ToolState, View, collate
 from minidiffuser_ros.policy.known_instructions import KnownInstructions
 from minidiffuser_ros.policy.rotation_bins import quat_from_bins
 
@@ -90,8 +90,12 @@ class Policy:
         return self.config.spec
 
     @torch.inference_mode()
-    def decide(self, observation: Observation, instruction: str, seed: int = 0) -> Decision:
+    def decide(
+        self, observation: Observation, instruction: str, seed: int = 0, before: Observation | None = None
+    ) -> Decision:
         """The next keypose. Equal inputs and seed give equal decisions.
+
+        before: what was seen one keypose earlier, None at the first; only networks with `history` look at its tool.
 
         Raises SpecMismatchError for an observation of another spec and InstructionError for an unusable sentence.
         """
@@ -101,8 +105,8 @@ class Policy:
             raise SpecMismatchError("the policy was trained on other observations: " + "; ".join(differences))
         started = time.perf_counter()
         view = View(
-            observation.points, observation.colors, observation.tool_position, observation.tool_quat_wxyz,
-            observation.opening, self.encoder.encode(instruction),
+            observation.points, observation.colors, ToolState.of(observation), self.encoder.encode(instruction),
+            ToolState.of(before) if before else None,
         )  # fmt: skip
         condition = self.network.encode(collate([view], self.spec).to(self.device))
         encoded = time.perf_counter()

@@ -18,7 +18,7 @@ from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstr
 from minidiffuser_ros.geometry.rotation import matrix_from_quat, quat_from_yaw, quat_multiply
 from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Inputs
-from minidiffuser_ros.policy.inputs import View, collate
+from minidiffuser_ros.policy.inputs import ToolState, View, collate
 from minidiffuser_ros.policy.rotation_bins import bins_from_quat
 from minidiffuser_ros.training.config import Augmentation
 
@@ -100,13 +100,18 @@ class DemonstrationSet:
     ) -> tuple[View, NDArray[np.float64], str]:
         d = self._demonstrations[episode]
         rows = slice(self._starts[episode][step], self._starts[episode][step + 1])
-        points, colors, tool, target = d.points[rows], d.colors[rows], d.tool[step], d.targets[step]
+        points, colors, target = d.points[rows], d.colors[rows], d.targets[step]
+        tools = d.tool[max(0, step - 1) : step + 1]
         sentence = d.instructions[0]
         if rng is not None:
             sentence = d.instructions[rng.integers(len(d.instructions))]
-            points, colors, tool, target = augment(points, colors, tool, target, self.spec, rng, augmentation)
-        tokens = self._encode(sentence)
-        return View(points, colors, tool[:3], tool[3:], float(d.openings[step]), tokens), target, d.task
+            points, colors, tools, target = augment(points, colors, tools, target, self.spec, rng, augmentation)
+        states = [
+            ToolState(tool[:3], tool[3:], float(opening))
+            for tool, opening in zip(tools, d.openings[max(0, step - 1) : step + 1], strict=True)
+        ]
+        before = states[0] if step else None
+        return View(points, colors, states[-1], self._encode(sentence), before), target, d.task
 
 
 def augment(
@@ -120,7 +125,7 @@ def augment(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
     """Turn about the workspace's centre and shift along the table, then jitter and drop points.
 
-    tool is position and quat_wxyz [7]; target position, quat_wxyz and opening [8].
+    tool is position and quat_wxyz [..., 7]; target position, quat_wxyz and opening [8].
     """
     center = 0.5 * (np.array(spec.workspace_min) + np.array(spec.workspace_max))
     quat = quat_from_yaw(np.deg2rad(rng.uniform(-augmentation.yaw_deg, augmentation.yaw_deg)))
@@ -136,7 +141,7 @@ def augment(
     return (
         jittered.astype(np.float32),
         colors[keep],
-        np.concatenate([move(tool[:3]), quat_multiply(quat, tool[3:])]),
+        np.concatenate([move(tool[..., :3]), quat_multiply(quat, tool[..., 3:])], axis=-1),
         np.concatenate([move(target[:3]), quat_multiply(quat, target[3:7]), target[7:]]),
     )
 

@@ -10,6 +10,7 @@ import torch
 from tiny import SMALL, VARIANTS, B, M, P, answers, observation, samples, tiny_network
 from torch import Tensor
 
+from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.layers import FilmContext
@@ -118,10 +119,7 @@ def test_a_word_behind_the_mask_does_not_matter(network: MiniDiffuser) -> None:
 def test_the_order_of_the_points_does_not_matter(network: MiniDiffuser) -> None:
     inputs = observation()
     order = torch.randperm(B * P, generator=torch.Generator().manual_seed(3))
-    shuffled = Inputs(
-        inputs.points[order], inputs.colors[order], inputs.batch[order], inputs.tool_position, inputs.tool_features,
-        inputs.instruction, inputs.instruction_mask,
-    )  # fmt: skip
+    shuffled = replace(inputs, points=inputs.points[order], colors=inputs.colors[order], batch=inputs.batch[order])
     conditions = [network.encode(i) for i in (inputs, shuffled)]
     (moved, *others), (moved_too, *others_too) = (answers(network, c, *samples(network)) for c in conditions)
     torch.testing.assert_close(moved, moved_too, atol=1e-5, rtol=1e-3)
@@ -182,6 +180,7 @@ def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: Min
         inputs = observation()
         inputs = replace(
             inputs, points=inputs.points + offset, tool_position=inputs.tool_position + offset,
+            before_position=inputs.before_position + offset,
             table_height=float(offset[2]),
         )  # fmt: skip
         tokens = one_patch.encode(inputs).neck[0]
@@ -274,3 +273,19 @@ def test_the_points_of_a_flat_backbone_are_turned_by_their_positions() -> None:
         block.config = replace(block.config, rope=False)
     after = network.denoise(network.encode(observation()), *samples())
     assert (before - after).abs().max() > 1e-5
+
+
+@torch.no_grad()
+def test_the_keypose_before_matters_where_there_was_one_and_nowhere_else() -> None:
+    network, inputs = tiny_network("history"), observation()
+    before = network.denoise(network.encode(inputs), *samples())
+    elsewhere = replace(inputs, before_position=inputs.before_position + 0.1, before_features=-inputs.before_features)
+    change = (network.denoise(network.encode(elsewhere), *samples()) - before).abs().amax((1, 2))
+    assert change[0] > 1e-4
+    assert change[1] == 0.0
+
+
+def test_a_network_with_history_asks_for_it() -> None:
+    inputs = replace(observation(), before_position=None, before_features=None, before_mask=None)
+    with pytest.raises(ConfigurationError, match="before_position"):
+        tiny_network("history").encode(inputs)

@@ -25,6 +25,7 @@ VARIANTS = {
     "without local query": replace(SMALL, local_query=False),
     "without geometry": replace(SMALL, attended_geometry=False),
     "experts": replace(SMALL, num_experts=4),
+    "history": replace(SMALL, history=True),
     "flat": replace(
         SMALL, backbone="flat", encoder_channels=(24, 24), decoder_channels=(), neck_levels=(0, 1), head_levels=(1,),
     ),
@@ -54,7 +55,8 @@ def observation(seed: int = 0) -> Inputs:
     return Inputs(
         points, torch.rand(B * P, 3, generator=g) * 255, torch.arange(B).repeat_interleave(P),
         torch.rand(B, 3, generator=g), torch.rand(B, TOOL_FEATURES, generator=g),
-        torch.randn(B, 5, 20, generator=g), mask,
+        torch.randn(B, 5, 20, generator=g), mask, 0.0,
+        torch.rand(B, 3, generator=g), torch.rand(B, TOOL_FEATURES, generator=g), torch.tensor([True, False]),
     )  # fmt: skip
 
 

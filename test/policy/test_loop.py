@@ -53,6 +53,7 @@ class World:
     judged: bool = True
     executed: list[Keypose] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
+    befores: list[Observation | None] = field(default_factory=list)
     observed_from: list[int] = field(default_factory=list)
     stages: list[Stage] = field(default_factory=list)
     decide: Callable[[int], Choice] = field(default=lambda seed: Choice(keypose()))
@@ -74,8 +75,9 @@ class World:
         )
         return observation, 0.0
 
-    def choose(self, observation: Observation, instruction: str, seed: int) -> Choice:
+    def choose(self, observation: Observation, instruction: str, seed: int, before: Observation | None) -> Choice:
         self.seeds.append(seed)
+        self.befores.append(before)
         return self.decide(seed)
 
     def execute(self, goal: Keypose) -> None:
@@ -119,6 +121,16 @@ def test_a_run_ends_as_soon_as_the_task_reports_success() -> None:
     np.testing.assert_allclose(world.executed[-1].position, TARGET)
     assert [record.index for record in result.decisions] == [0, 1]
     assert world.stages == [Stage.OBSERVING, Stage.INFERRING, Stage.WAITING_FOR_APPROVAL, Stage.MOVING] * 2
+
+
+def test_every_decision_is_told_what_was_seen_before_the_last_motion() -> None:
+    world = World()
+    world.decide = steps_towards_target(world)
+    world.run()
+    first, second = world.befores
+    assert first is None
+    assert second is not None
+    np.testing.assert_allclose(second.tool_position, [0.4, 0.0, 0.3])
 
 
 def test_every_observation_is_asked_for_from_after_the_last_motion() -> None:

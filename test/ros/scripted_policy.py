@@ -52,7 +52,9 @@ class ColorPolicy:
     def __init__(self) -> None:
         self._plan: list[Keypose] = []
 
-    def decide(self, observation: Observation, instruction: str, seed: int) -> Choice:
+    def decide(
+        self, observation: Observation, instruction: str, seed: int, before: Observation | None = None
+    ) -> Choice:
         """The next keypose of the plan, with a few neighbours as candidates; holds when the plan is done."""
         if observation.tool_position[2] > STARTS_ABOVE:
             self._plan = plan(observation, instruction)

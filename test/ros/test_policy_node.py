@@ -66,7 +66,7 @@ class WalkingPolicy:
 
     spec = ObservationSpec()
 
-    def decide(self, observation: Observation, instruction: str, seed: int) -> Choice:
+    def decide(self, observation: Observation, instruction: str, seed: int, before: Observation | None) -> Choice:
         step = np.clip(TARGET - observation.tool_position, -0.1, 0.1)
         goal = Keypose(observation.tool_position + step, DOWN, 1.0)
         return Choice(goal, (goal, replace(goal, opening=0.0)), holds=bool(np.abs(step).max() < 1e-6))
@@ -240,7 +240,9 @@ def test_cancelling_stops_the_arm_and_ends_the_run(rig: Rig) -> None:
 
 
 def test_a_defect_in_the_policy_ends_the_run_and_not_the_node(rig: Rig) -> None:
-    def broken(self: WalkingPolicy, observation: Observation, instruction: str, seed: int) -> Choice:
+    def broken(
+        self: WalkingPolicy, observation: Observation, instruction: str, seed: int, before: Observation | None
+    ) -> Choice:
         raise RuntimeError("shapes do not match")
 
     with pytest.MonkeyPatch.context() as patch:

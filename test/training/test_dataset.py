@@ -90,3 +90,19 @@ def test_too_few_or_unlike_demonstrations_are_refused_with_what_to_do(tmp_path: 
     other = demonstration(1, spec=replace(SPEC, voxel_size=0.01))
     with pytest.raises(EpisodeError, match=r"voxel_size: 0\.008 against 0\.01"):
         DemonstrationSet([demonstration(0), other], 72)
+
+
+def test_a_sample_knows_the_tool_one_keypose_earlier_moved_like_the_rest() -> None:
+    d = demonstration(0, steps=3)
+    rng = np.random.default_rng(0)
+    tools = np.concatenate([rng.uniform(0.3, 0.6, (3, 3)), [quat_from_yaw(yaw) for yaw in (0.1, 0.5, -0.4)]], axis=1)
+    d = replace(d, tool=tools, openings=np.array([1.0, 0.0, 1.0]))
+    data = DemonstrationSet([d], 72)
+    plain = data.batch([0, 1, 2]).inputs
+    assert plain.before_mask.tolist() == [False, True, True]
+    assert plain.before_position[1:].equal(plain.tool_position[:-1])
+    assert plain.before_features[1:].equal(plain.tool_features[:-1])
+    turned = data.batch([2], [np.random.default_rng(1)], EXACT).inputs
+    gaps = [(inputs.before_position[-1] - inputs.tool_position[-1]).norm() for inputs in (plain, turned)]
+    assert gaps[0] == pytest.approx(float(gaps[1]), abs=1e-5)
+    assert not torch.allclose(turned.before_position[-1], plain.before_position[-1], atol=1e-3)
