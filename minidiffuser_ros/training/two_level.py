@@ -21,7 +21,7 @@ Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 @dataclass(frozen=True)
 class NoisedTargets:
-    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, 3] in box units."""
+    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, ...]: positions [3] in box units, or sequences [T, A]."""
 
     timesteps: Tensor
     noise: Tensor
@@ -93,19 +93,25 @@ class TwoLevelSampler:
 
 
 def draw_level_two(
-    schedule: NoiseSchedule, batch_size: int, num_samples: int, generator: torch.Generator
+    schedule: NoiseSchedule,
+    batch_size: int,
+    num_samples: int,
+    generator: torch.Generator,
+    target_shape: tuple[int, ...] = (3,),
 ) -> tuple[Tensor, Tensor]:
-    """M independent (k, epsilon) for each of B targets (eq. 7): timesteps [B, M], noise [B, M, 3]."""
+    """M independent (k, epsilon) for each of B targets (eq. 7): timesteps [B, M], noise [B, M, *target_shape]."""
     shape = (batch_size, num_samples)
     timesteps = torch.randint(schedule.config.num_train_timesteps, shape, generator=generator)
-    return timesteps, torch.randn(*shape, 3, generator=generator)
+    return timesteps, torch.randn(*shape, *target_shape, generator=generator)
 
 
 def noised_targets(schedule: NoiseSchedule, original: Tensor, timesteps: Tensor, noise: Tensor) -> NoisedTargets:
-    """The forward process (eq. 8) of originals [B, 3] at timesteps [B, M] with noise [B, M, 3]."""
-    copies = original.unsqueeze(1).expand_as(noise)
-    target = schedule.target(copies, noise, timesteps).contiguous()
-    return NoisedTargets(timesteps, noise, schedule.add_noise(copies, noise, timesteps), target)
+    """The forward process (eq. 8) of originals [B, ...] at timesteps [B, M] with noise [B, M, ...]."""
+    copies = original.unsqueeze(1).expand_as(noise).flatten(2)  # the schedule noises vectors
+    flat = noise.flatten(2)
+    target = schedule.target(copies, flat, timesteps).contiguous()
+    noisy = schedule.add_noise(copies, flat, timesteps)
+    return NoisedTargets(timesteps, noise, noisy.reshape(noise.shape), target.reshape(noise.shape))
 
 
 def _map_fields(part: Part, change: Callable[[Tensor], Tensor]) -> Part:
