@@ -50,7 +50,7 @@ class ObservationEncoder(nn.Module):
 
     def forward(self, inputs: ActionInputs) -> Tensor:
         """Features [B, D]. Raises ObservationError for states or images of another shape than the configured."""
-        self._require(inputs)
+        self.require(inputs)
         features = []
         if inputs.states is not None:
             features.append(self.state_mlp(inputs.states.flatten(1)))
@@ -60,7 +60,8 @@ class ObservationEncoder(nn.Module):
                 features.append(seen.unflatten(0, images.shape[:2]).flatten(1))
         return torch.cat(features, dim=-1)
 
-    def _require(self, inputs: ActionInputs) -> None:
+    def require(self, inputs: ActionInputs) -> None:
+        """Raise ObservationError for states or images of another shape than the configured."""
         c = self.config
         expected = {
             "states": (c.obs_steps, c.state_dim) if c.state_dim else None,

@@ -21,7 +21,7 @@ Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 @dataclass(frozen=True)
 class NoisedTargets:
-    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, ...]: positions [3] in box units, or sequences [T, A]."""
+    """Level 2: timesteps [B, M]; noise, noisy, target [B, M, ...]: positions [3] in box units or sequences [T, A]."""
 
     timesteps: Tensor
     noise: Tensor
