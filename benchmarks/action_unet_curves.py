@@ -65,10 +65,11 @@ class Learner:
         scenes = draw_scenes(rng, run.demonstrations)
         paths = expert_paths(scenes, HORIZON, rng)
         states = scenes.states(with_goal=not run.image_size)
+        size = run.image_size or 24  # of no matter without a camera
         model = ActionUNetConfig(
             horizon=HORIZON, obs_steps=1, state_dim=states.shape[1], cameras=int(run.image_size > 0),
-            image_size=(run.image_size, run.image_size) if run.image_size else (96, 96), image_channels=(16, 32),
-            image_blocks=1, image_stride=2, keypoints=16, camera_features=32, channels=(32, 64), step_width=64,
+            image_size=(size, size), image_channels=(16, 32), image_blocks=1, image_stride=2 if size >= 48 else 1,
+            keypoints=16, camera_features=32, channels=(32, 64), step_width=64,
         )  # fmt: skip
         config = ActionPolicyConfig(
             model, ValueRange.of(paths), ValueRange.of(states), ScheduleConfig(prediction_type=run.prediction_type),

@@ -37,7 +37,11 @@ class Scenes:
         places = np.linspace(-1.0, 1.0, size)
         grid = np.stack(np.meshgrid(places, places), axis=-1)
         pictures = np.zeros((len(self.start), size, size, 3), np.uint8)
-        for center, radius, color in ((self.obstacle, RADIUS, RED), (self.start, 0.1, WHITE), (self.goal, 0.1, GREEN)):
+        for center, radius, color in (
+            (self.obstacle, RADIUS, RED),
+            (self.start, 0.15, WHITE),
+            (self.goal, 0.15, GREEN),
+        ):
             pictures[np.linalg.norm(grid - center[:, None, None], axis=-1) <= radius] = color
         return pictures.transpose(0, 3, 1, 2).copy()
 

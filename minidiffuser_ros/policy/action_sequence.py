@@ -24,7 +24,7 @@ from minidiffuser_ros.policy.checkpoint import read_checkpoint, save_checkpoint
 class ValueRange:
     """Lowest and highest value of every number of a state or an action, in the user's units.
 
-    A number that never changes becomes 0, and comes back as it was.
+    A number that never changes becomes 0, and comes back as it was whatever is made of that 0.
     """
 
     low: tuple[float, ...] = ()
@@ -47,7 +47,7 @@ class ValueRange:
     def normalise(self, values: Tensor) -> Tensor:
         """User's units [..., D] to [-1, 1]."""
         center, half = self._center_and_half(values)
-        return (values - center) / half
+        return (values - center) / torch.where(half > 0, half, 1.0)
 
     def denormalise(self, values: Tensor) -> Tensor:
         """[-1, 1] to the user's units [..., D]."""
@@ -55,8 +55,8 @@ class ValueRange:
         return values * half + center
 
     def _center_and_half(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        low, high = torch.tensor(self.low).to(like), torch.tensor(self.high).to(like)
-        return (low + high) / 2, torch.where(high > low, (high - low) / 2, 1.0)
+        low, high = (torch.tensor(end, dtype=torch.float64) for end in (self.low, self.high))
+        return ((low + high) / 2).to(like), ((high - low) / 2).to(like)
 
 
 @dataclass(frozen=True)
