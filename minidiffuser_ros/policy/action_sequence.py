@@ -63,14 +63,15 @@ class ValueRange:
 class ActionPolicyConfig:
     """Everything that rebuilds a policy over action sequences but its weights.
 
-    The schedule is Diffusion Policy's; ten steps of DDIM stand for its hundred of DDPM. action_mean and action_spread:
-    of the normalised actions, which say where sampling starts under schedules that do not end in pure noise.
+    The noise is Diffusion Policy's; the network predicts the sequence instead of the noise, and ten steps of DDIM stand
+    for a hundred of DDPM (docs/method.md has what that costs or brings). action_mean and action_spread: of the
+    normalised actions, which say where sampling starts under schedules that do not end in pure noise.
     """
 
     model: ActionUNetConfig = field(default_factory=ActionUNetConfig)
     actions: ValueRange = field(default_factory=lambda: ValueRange((-1.0, -1.0), (1.0, 1.0)))
     states: ValueRange = field(default_factory=lambda: ValueRange((-1.0, -1.0), (1.0, 1.0)))
-    schedule: ScheduleConfig = field(default_factory=lambda: ScheduleConfig(prediction_type="epsilon"))
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(clip_sample=1.0))
     action_mean: float = 0.0
     action_spread: float = 0.5
