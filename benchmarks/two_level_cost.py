@@ -4,7 +4,8 @@
     python benchmarks/two_level_cost.py --device cuda --json out/cost.json --plot out/cost.png
 
 Ratios to M = 1 at the same B (two-level), and to the smallest B at M = 1 (the usual minibatch). `literal` runs the
-masked attention over the concatenated sequence of the paper (v2, eq. 11-12), `factored` what the package uses.
+masked attention over the concatenated sequence of the paper (v2, eq. 11-12), `factored` what the package uses. Of the
+networks over action sequences (`--configs action_unet_small`) `literal` encodes the observation again for every sample.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from action_unet_step import ActionUNetStep
 from side_by_side import median_ratios
 from torch import Tensor
 from tqdm import tqdm
 
 import minidiffuser_ros.model.neck as neck
 from minidiffuser_ros.contract.files import replace_file
+from minidiffuser_ros.model.action_config import NAMED_ACTION_CONFIGS
 from minidiffuser_ros.model.attention import reference_mask
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
 from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
@@ -96,15 +99,10 @@ def _arguments() -> argparse.Namespace:
 def _measure(config: str, args: argparse.Namespace) -> list[Row]:
     index = args.configs.index(config)
     points, size = args.points[min(index, len(args.points) - 1)], args.batch[min(index, len(args.batch) - 1)]
-    torch.manual_seed(0)
-    network = MiniDiffuser(replace(named_config(config), dropout=0.0)).to(args.device).train()
     samples = sorted({1, *args.samples})  # M = 1 is what the others are compared with
     cases = [Case(config, i, size, m) for i in dict.fromkeys(["factored", *args.implementations]) for m in samples]
     cases += [Case(config, "factored", size * factor, 1) for factor in (2, 4)]
-    inputs = {b: _inputs(network.config, b, points).to(args.device) for b in {case.batch_size for case in cases}}
-
-    def step_of(case: Case) -> Callable[[], None]:
-        return lambda: _step(network, inputs[case.batch_size], case, args)
+    step_of = _steps_of(config, {case.batch_size for case in cases}, points, args)
 
     def reference(case: Case) -> Case:
         return Case(config, case.implementation, size, 1)
@@ -119,6 +117,19 @@ def _measure(config: str, args: argparse.Namespace) -> list[Row]:
         )
         for case in cases
     ]  # fmt: skip
+
+
+def _steps_of(
+    config: str, batch_sizes: set[int], points: int, args: argparse.Namespace
+) -> Callable[[Case], Callable[[], None]]:
+    """One training step of each case of a network."""
+    torch.manual_seed(0)
+    if config in NAMED_ACTION_CONFIGS:
+        sequences = ActionUNetStep(config, args.device, args.bf16)
+        return lambda case: lambda: sequences(case.implementation, case.batch_size, case.num_samples)
+    network = MiniDiffuser(replace(named_config(config), dropout=0.0)).to(args.device).train()
+    inputs = {b: _inputs(network.config, b, points).to(args.device) for b in batch_sizes}
+    return lambda case: lambda: _step(network, inputs[case.batch_size], case, args)
 
 
 def _inputs(config: MiniDiffuserConfig, batch_size: int, points: int) -> Inputs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,10 @@ from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.config import POSITION, ROTATION, MiniDiffuserConfig
 from minidiffuser_ros.policy.plain_values import from_plain
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config")
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
 
@@ -80,7 +85,7 @@ def new_policy(
     return dataclasses.replace(basic, model=model, schedule=position, rotation_schedule=rotation)
 
 
-def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tensor]) -> None:
+def save_checkpoint(folder: Path, config: DataclassInstance, weights: dict[str, Tensor]) -> None:
     """Write weights, then the config; each under a temporary name that is renamed when complete.
 
     Weights are stored in half precision: half the download, and far below the noise of training.
@@ -94,15 +99,26 @@ def save_checkpoint(folder: Path, config: PolicyConfig, weights: dict[str, Tenso
 
 def load_checkpoint(folder: Path) -> tuple[PolicyConfig, dict[str, Tensor]]:
     """Read a checkpoint. Raises CheckpointError saying which folder and what is missing or foreign."""
+    required = {"spec", "model", "schedule", "sampler"}
+    return read_checkpoint(folder, PolicyConfig, required, "train one with `minidiffuser train`")
+
+
+def read_checkpoint(
+    folder: Path, kind: type[Config], required: set[str], advice: str
+) -> tuple[Config, dict[str, Tensor]]:
+    """Config and weights of a checkpoint whose config is of this kind and has at least the required fields.
+
+    Raises CheckpointError saying which folder and what is missing or foreign; where a file is missing, with advice.
+    """
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; train one with `minidiffuser train`")
+            raise CheckpointError(f"{folder} is no checkpoint: it has no {name}; {advice}")
     try:
         values = json.loads((folder / CONFIG).read_text())
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise CheckpointError(f"{folder} was written by another version; this one reads format {FORMAT}")
-        if missing := {"spec", "model", "schedule", "sampler"} - values.keys():
+        if missing := required - values.keys():
             raise ConfigurationError(f"{CONFIG} lacks {sorted(missing)}")
-        return from_plain(PolicyConfig, values), load_file(folder / WEIGHTS)
+        return from_plain(kind, values), load_file(folder / WEIGHTS)
     except (ValueError, RecursionError, OSError, SafetensorError, ConfigurationError) as error:
         raise CheckpointError(f"{folder} is not a checkpoint of this package: {error}") from None

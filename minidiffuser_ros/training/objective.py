@@ -16,7 +16,7 @@ from minidiffuser_ros.training.two_level import TwoLevelBatch
 
 
 def position_loss(prediction: Tensor, target: Tensor, loss: Loss) -> Tensor:
-    """Eq. 9 of v2: the mean over B, M and the axes of both [B, M, 3]; squares as printed, or absolute values."""
+    """Eq. 9 of v2: the mean over B, M and the axes of both [B, M, ...]; squares as printed, or absolute values."""
     difference = prediction - target
     return difference.square().mean() if loss == "l2" else difference.abs().mean()
 

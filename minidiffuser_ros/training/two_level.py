@@ -23,7 +23,10 @@ Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
 @dataclass(frozen=True)
 class NoisedTargets:
-    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, S]: positions in box units, and rotations behind."""
+    """Level 2: timesteps [B, M]; noise, noisy and target [B, M, ...].
+
+    Samples [S] are positions in box units, with rotations behind where these are diffused; or sequences [T, A].
+    """
 
     timesteps: Tensor
     noise: Tensor
@@ -119,10 +122,12 @@ def draw_level_two(
 
 
 def noised_targets(schedule: NoiseSchedule, original: Tensor, timesteps: Tensor, noise: Tensor) -> NoisedTargets:
-    """The forward process (eq. 8) of originals [B, 3] at timesteps [B, M] with noise [B, M, 3]."""
-    copies = original.unsqueeze(1).expand_as(noise)
-    target = schedule.target(copies, noise, timesteps).contiguous()
-    return NoisedTargets(timesteps, noise, schedule.add_noise(copies, noise, timesteps), target)
+    """The forward process (eq. 8) of originals [B, ...] at timesteps [B, M] with noise [B, M, ...]."""
+    copies = original.unsqueeze(1).expand_as(noise).flatten(2)  # the schedule noises vectors
+    flat = noise.flatten(2)
+    target = schedule.target(copies, flat, timesteps).contiguous()
+    noisy = schedule.add_noise(copies, flat, timesteps)
+    return NoisedTargets(timesteps, noise, noisy.reshape(noise.shape), target.reshape(noise.shape))
 
 
 def _map_fields(part: Part, change: Callable[[Tensor], Tensor]) -> Part:

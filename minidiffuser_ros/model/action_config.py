@@ -1,0 +1,98 @@
+"""Sizes of the U-Net over action sequences, and those by name: `action_unet` and `action_unet_small`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minidiffuser_ros.contract.errors import ConfigurationError
+
+POSITIVE = (
+    "horizon", "action_dim", "obs_steps", "state_mlp", "image_size", "image_channels", "image_blocks", "image_stride",
+    "keypoints", "camera_features", "channels", "kernel", "groups", "step_width",
+)  # fmt: skip
+IMAGE_GROUP = 16
+"""Channels that the image encoder normalises together, as Diffusion Policy has it."""
+
+
+@dataclass(frozen=True)
+class ActionUNetConfig:
+    """The defaults are Diffusion Policy's for PushT from images (Chi et al. 2023), finest level first.
+
+    An observation is a window of `obs_steps` states of `state_dim` numbers, images of `cameras` cameras of
+    `image_size` (height, width) pixels, or both. state_mlp: widths of layers over the flattened window, none as
+    published. image_channels, image_blocks: stages of a residual network, each but the first halving the image, and
+    blocks in a stage; image_stride: of the convolution before them. keypoints, camera_features: what the spatial
+    softmax finds in an image and what is told of it. channels, kernel, groups (of GroupNorm), step_width (of the
+    embedded diffusion step): the U-Net.
+    """
+
+    horizon: int = 16
+    action_dim: int = 2
+    obs_steps: int = 2
+    state_dim: int = 2
+    state_mlp: tuple[int, ...] = ()
+    cameras: int = 1
+    image_size: tuple[int, int] = (96, 96)
+    image_channels: tuple[int, ...] = (64, 128, 256, 512)
+    image_blocks: int = 2
+    image_stride: int = 4
+    keypoints: int = 32
+    camera_features: int = 64
+    channels: tuple[int, ...] = (256, 512, 1024)
+    kernel: int = 5
+    groups: int = 8
+    step_width: int = 256
+
+    def __post_init__(self) -> None:
+        for name in POSITIVE:
+            value = getattr(self, name)
+            optional = name == "state_mlp"
+            if min(value, default=int(optional)) <= 0 if isinstance(value, tuple) else value <= 0:
+                raise ConfigurationError(f"{name} must be above 0, got {value}")
+        if min(self.state_dim, self.cameras) < 0 or self.state_dim + self.cameras == 0:
+            raise ConfigurationError(
+                "an observation needs states or images: state_dim and cameras must be at least 0 and not both 0, "
+                f"got {self.state_dim} and {self.cameras}"
+            )
+        if self.state_mlp and not self.state_dim:
+            raise ConfigurationError(f"state_mlp needs a state_dim above 0, got {self.state_mlp} without states")
+        if self.kernel % 2 == 0 or self.step_width % 2:
+            raise ConfigurationError(f"kernel must be odd and step_width even, got {self.kernel} and {self.step_width}")
+        if any(c % self.groups for c in self.channels):
+            raise ConfigurationError(f"groups must divide channels {self.channels}, got {self.groups}")
+        halvings = len(self.channels) - 1
+        if self.horizon % 2**halvings:
+            raise ConfigurationError(
+                f"horizon must be a multiple of {2**halvings}, because {len(self.channels)} channels halve it "
+                f"{halvings} times, got {self.horizon}"
+            )
+        if self.cameras:
+            self._check_images()
+
+    def _check_images(self) -> None:
+        if any(c % IMAGE_GROUP for c in self.image_channels):
+            raise ConfigurationError(f"image_channels must be multiples of {IMAGE_GROUP}, got {self.image_channels}")
+        shrinks = self.image_stride * 2 ** (len(self.image_channels) - 1)
+        if min(self.image_size) <= shrinks:
+            raise ConfigurationError(
+                f"image_size must be above {shrinks}, by which image_stride and image_channels shrink it, "
+                f"got {self.image_size}"
+            )
+
+
+NAMED_ACTION_CONFIGS = {
+    "action_unet": ActionUNetConfig(),
+    "action_unet_small": ActionUNetConfig(
+        image_channels=(16, 32, 64), image_blocks=1, image_stride=2, keypoints=16, camera_features=32,
+        channels=(32, 64), step_width=64,
+    ),
+}  # fmt: skip
+
+
+def named_action_config(name: str) -> ActionUNetConfig:
+    """The configuration of that name. Raises ConfigurationError naming those there are."""
+    if name not in NAMED_ACTION_CONFIGS:
+        raise ConfigurationError(
+            f"no network over action sequences is called '{name}'; there are {', '.join(NAMED_ACTION_CONFIGS)}"
+        )
+    return NAMED_ACTION_CONFIGS[name]
