@@ -56,6 +56,7 @@ class Row:
     M: int
     time_ratio: float
     memory_ratio: float
+    points: int
     seconds: float
     mebibytes: float
 
@@ -65,12 +66,15 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     rows = []
-    for config in args.configs:
-        rows += _measure(config, args)
-    print(f"{'config':<20}{'implementation':<16}{'B':>5}{'M':>5}{'time':>9}{'memory':>9}{'s':>9}{'MiB':>8}")
+    for config, points, size in zip(args.configs, args.points, args.batch, strict=True):
+        rows += _measure(config, points, size, args)
+    print(
+        f"{'config':<20}{'points':>7} {'implementation':<16}{'B':>5}{'M':>5}{'time':>9}{'memory':>9}{'s':>9}{'MiB':>8}"
+    )
     for r in rows:
         print(
-            f"{r.config:<20}{r.implementation:<16}{r.B:>5}{r.M:>5}{r.time_ratio:>8.2f}x{r.memory_ratio:>8.2f}x"
+            f"{r.config:<20}{r.points:>7} {r.implementation:<16}{r.B:>5}{r.M:>5}"
+            f"{r.time_ratio:>8.2f}x{r.memory_ratio:>8.2f}x"
             f"{r.seconds:>9.3f}{r.mebibytes:>8.0f}"
         )
     if args.json:
@@ -83,9 +87,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--configs", nargs="+", default=["mini_diffuser_small", "mini_diffuser_base"])
-    parser.add_argument("--points", type=int, nargs="+", default=[512, 4000], help="points a cloud, one per config")
-    parser.add_argument("--batch", type=int, nargs="+", default=[16, 2], help="B, one per config")
+    parser.add_argument("--configs", nargs="+", default=["mini_diffuser_small"] * 2 + ["mini_diffuser_base"])
+    parser.add_argument("--points", type=int, nargs="+", default=[512, 1024, 4000], help="a cloud's, one per config")
+    parser.add_argument("--batch", type=int, nargs="+", default=[16, 16, 2], help="B, one per config")
     parser.add_argument("--samples", type=int, nargs="+", default=[1, 8, 64, 128, 256], help="values of M")
     parser.add_argument("--implementations", nargs="+", default=["factored", "literal"])
     parser.add_argument("--rounds", type=int, default=6, help="timed rounds, half of them in each order")
@@ -93,12 +97,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not len(args.configs) == len(args.points) == len(args.batch):
+        parser.error("--configs, --points and --batch must be of one length")
+    return args
 
 
-def _measure(config: str, args: argparse.Namespace) -> list[Row]:
-    index = args.configs.index(config)
-    points, size = args.points[min(index, len(args.points) - 1)], args.batch[min(index, len(args.batch) - 1)]
+def _measure(config: str, points: int, size: int, args: argparse.Namespace) -> list[Row]:
     samples = sorted({1, *args.samples})  # M = 1 is what the others are compared with
     cases = [Case(config, i, size, m) for i in dict.fromkeys(["factored", *args.implementations]) for m in samples]
     cases += [Case(config, "factored", size * factor, 1) for factor in (2, 4)]
@@ -113,7 +118,7 @@ def _measure(config: str, args: argparse.Namespace) -> list[Row]:
     return [
         Row(
             args.device, config, case.implementation, case.batch_size, case.num_samples, times[case][0],
-            memory[case] / memory[reference(case)], times[case][1], memory[case] / 2**20,
+            memory[case] / memory[reference(case)], points, times[case][1], memory[case] / 2**20,
         )
         for case in cases
     ]  # fmt: skip
@@ -159,12 +164,17 @@ def _step(network: MiniDiffuser, inputs: Inputs, case: Case, args: argparse.Name
     shape = (case.batch_size, case.num_samples)
     positions = (torch.rand(*shape, 3, generator=g) * 0.4 + torch.tensor([0.3, -0.2, 0.0])).to(args.device)
     steps = torch.randint(100, shape, generator=g).to(args.device)
+    rotations = torch.randn(*shape, network.config.sample_size - 3, generator=g).to(args.device)
     with _implementation(case.implementation), torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
         condition = network.encode(inputs)
-        moved = network.denoise(condition, positions, steps)
-        at = positions[:, :1].expand(-1, HEAD_SAMPLES, -1)
-        rotation, gripper = network.classify(condition, at)
-    (moved.abs().mean() + rotation.logsumexp(-1).mean() + gripper.abs().mean()).backward()
+        if network.config.rotation == "diffused":
+            moved, gripper = network.denoise_and_grip(condition, torch.cat([positions, rotations], dim=-1), steps)
+            loss = moved.abs().mean() + gripper.abs().mean()
+        else:
+            moved = network.denoise(condition, positions, steps)
+            rotation, gripper = network.classify(condition, positions[:, :1].expand(-1, HEAD_SAMPLES, -1))
+            loss = moved.abs().mean() + rotation.logsumexp(-1).mean() + gripper.abs().mean()
+    loss.backward()
     network.zero_grad(set_to_none=True)
     if args.device != "cpu":
         torch.cuda.synchronize()
@@ -227,16 +237,17 @@ def _plot(rows: list[Row], path: Path) -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
     for axis, what in zip(axes, ("time_ratio", "memory_ratio"), strict=True):
-        for config in dict.fromkeys(row.config for row in rows):
-            base = min(row.B for row in rows if row.config == config)
-            for implementation in dict.fromkeys(row.implementation for row in rows):
-                line = [r for r in rows if (r.config, r.implementation, r.B) == (config, implementation, base)]
+        for config, points in dict.fromkeys((row.config, row.points) for row in rows):
+            same = [row for row in rows if (row.config, row.points) == (config, points)]
+            name, base = f"{config} {points}", min(row.B for row in same)
+            for implementation in dict.fromkeys(row.implementation for row in same):
+                line = [r for r in same if (r.implementation, r.B) == (implementation, base)]
                 axis.plot(
-                    [r.M for r in line], [getattr(r, what) for r in line], "o-", label=f"{config}, {implementation}"
+                    [r.M for r in line], [getattr(r, what) for r in line], "o-", label=f"{name}, {implementation}"
                 )
-            more = [r for r in rows if r.config == config and r.M == 1 and r.implementation == "factored"]
+            more = [r for r in same if r.M == 1 and r.implementation == "factored"]
             axis.plot(
-                [r.B / base for r in more], [getattr(r, what) for r in more], "x:", label=f"{config}, B instead of M"
+                [r.B / base for r in more], [getattr(r, what) for r in more], "x:", label=f"{name}, B instead of M"
             )
         axis.set(xscale="log", yscale="log", xlabel="M (or times B)", ylabel=what.replace("_", " "))
         for ticks in ("major", "minor"):
