@@ -238,7 +238,7 @@ def _plot(rows: list[Row], path: Path) -> None:
     """Time and memory over M, and over B at M = 1, both as ratios."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5), constrained_layout=True)
     for axis, what in zip(axes, ("time_ratio", "memory_ratio"), strict=True):
         for config, points in dict.fromkeys((row.config, row.points) for row in rows):
             same = [row for row in rows if (row.config, row.points) == (config, points)]
@@ -255,7 +255,7 @@ def _plot(rows: list[Row], path: Path) -> None:
         axis.set(xscale="log", yscale="log", xlabel="M (or times B)", ylabel=what.replace("_", " "))
         for ticks in ("major", "minor"):
             getattr(axis.yaxis, f"set_{ticks}_formatter")("{x:.3g}")
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 
