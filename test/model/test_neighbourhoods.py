@@ -55,3 +55,13 @@ def test_the_local_query_sees_all_27_cells_of_its_level_and_so_do_its_gradients(
             strict=True,
         ):
             torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_samples_in_the_air_find_nothing_and_teach_nothing() -> None:
+    level = levels()[0]
+    features = torch.randn(len(level.keys), 3).requires_grad_()
+    weight = torch.randn(27, 3, 4).requires_grad_()
+    out = neighbourhood_product(features, weight, level.around(torch.zeros(5, dtype=torch.long), torch.ones(5, 3)))
+    assert out.shape == (5, 4)
+    for tensor in (out, *torch.autograd.grad(out.sum(), (features, weight))):
+        assert not tensor.any()
