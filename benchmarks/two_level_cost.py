@@ -69,7 +69,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     rows = []
-    for config, points, size in zip(args.configs, args.points, args.batch, strict=True):
+    for config, points, size in zip(args.configs, args.points, args.batch, strict=False):
         rows += _measure(config, points, size, args)
     print(
         f"{'config':<20}{'points':>7} {'implementation':<16}{'B':>5}{'M':>5}{'time':>9}{'memory':>9}{'s':>9}{'MiB':>8}"
@@ -101,8 +101,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    if not len(args.configs) == len(args.points) == len(args.batch):
-        parser.error("--configs, --points and --batch must be of one length")
+    for values in (args.points, args.batch):  # the last one serves all that follow
+        values += values[-1:] * (len(args.configs) - len(values))
     return args
 
 

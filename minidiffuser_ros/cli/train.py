@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--history", action="store_true", help="show the network the tool one keypose earlier")
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
-    parser.add_argument("--loss", default="l1", help="l1 or l2, of the positions (default: l1)")
+    parser.add_argument("--loss", default="l1", help="l1 or l2, of what is diffused (default: l1)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps between held-out figures (default: 500)")
     parser.add_argument("--validation-steps", type=int, default=128, help="keyposes they look at (default: 128)")
     parser.add_argument("--checkpoint-every", type=int, default=200, help="steps between saved states (default: 200)")

@@ -62,7 +62,7 @@ def roll_out(world: Tabletop, policy: Policy, task: str, seed: int) -> Rollout:
                 reason = "held still before the task was done"
                 break
             world.execute(decision.keypose)
-            before = observation
+            before = before if decision.holds else observation  # as in the loop, where a hold moves nothing
         except ObservationError as error:
             reason = str(error)
             break

@@ -73,6 +73,8 @@ class ObservationEncoder(nn.Module):
             found = None if value is None else tuple(value.shape[1:])
             if found != shape:
                 reasons.append(f"{name} of one observation must be {_words(shape)}, got {_words(found)}")
+        if inputs.images is not None and not (inputs.images.dtype == torch.uint8 or inputs.images.is_floating_point()):
+            reasons.append(f"images must be uint8 or floats in [0, 1], got {inputs.images.dtype}")
         if reasons:
             raise ObservationError(reasons)
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.model.action_condition import ActionInputs, ObservationEncoder
 from minidiffuser_ros.model.action_config import ActionUNetConfig
-from minidiffuser_ros.model.layers import SinusoidalEmbedding
+from minidiffuser_ros.model.layers import NoiseLevels, SinusoidalEmbedding
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,9 @@ class ActionUNet(nn.Module):
         another horizon or number of actions than the configured.
         """
         self._require(condition, actions, timesteps)
-        distinct, index = timesteps.unique(return_inverse=True)
-        step = F.mish(self.step(distinct))
+        steps = NoiseLevels.of(timesteps, lambda distinct: F.mish(self.step(distinct)))
         films = (
-            (F.embedding(index, block.step_film(step)) + shared.unsqueeze(1)).flatten(0, 1).unsqueeze(-1)
+            (steps.of_samples(block.step_film(steps.embeddings)) + shared.unsqueeze(1)).flatten(0, 1).unsqueeze(-1)
             for block, shared in zip(self._blocks(), condition.films, strict=True)
         )
         predicted = self._unet(actions.flatten(0, 1).transpose(1, 2), films)

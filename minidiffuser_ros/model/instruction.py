@@ -7,8 +7,9 @@ word plays, the second keeps colours apart that the first now and then confuses.
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -23,17 +24,24 @@ EMBEDDING_DIM = 2 * WIDTH
 
 
 class InstructionEncoder:
-    """all-MiniLM-L6-v2 (Apache-2.0) on the CPU; results are cached per sentence."""
+    """all-MiniLM-L6-v2 (Apache-2.0) on the CPU; read at the first sentence; results are cached per sentence."""
 
     def __init__(self) -> None:
+        self.encode = lru_cache(maxsize=4096)(self._encode)
+
+    @cached_property
+    def _weights(self) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = load_file(_model_folder() / "model.safetensors")
+        return weights
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer  # here: a network can be trained on other embeddings without it
 
-        folder = _model_folder()
-        self._weights = load_file(folder / "model.safetensors")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self.encode = lru_cache(maxsize=4096)(self._encode)
+        tokenizer = Tokenizer.from_file(str(_model_folder() / "tokenizer.json"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
 
     @torch.no_grad()
     def _encode(self, sentence: str) -> Tensor:

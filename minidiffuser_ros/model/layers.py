@@ -1,7 +1,8 @@
-"""Small layers shared by backbone and neck."""
+"""Small layers that the networks share."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,12 @@ class NoiseLevels:
     embeddings: Tensor
     index: Tensor
     step: int | None = None
+
+    @classmethod
+    def of(cls, timesteps: Tensor, embed: Callable[[Tensor], Tensor]) -> NoiseLevels:
+        """Of timesteps [B, M], each distinct one embedded once."""
+        distinct, index = timesteps.unique(return_inverse=True)
+        return cls(embed(distinct), index)
 
     def of_samples(self, per_level: Tensor) -> Tensor:
         """Values [U, C] of the levels as those of the samples [B, M, C]."""

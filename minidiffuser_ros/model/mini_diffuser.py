@@ -76,12 +76,8 @@ class MiniDiffuser(nn.Module):
         self.text = nn.Sequential(nn.LayerNorm(config.instruction_dim), nn.Linear(config.instruction_dim, width))
         self.text_pool = nn.Linear(width, 1)
         self.backbone = PointUNet(config) if config.backbone == "unet" else FlatBackbone(config)
-        self.tool = nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
-        self.before = (
-            nn.Sequential(nn.Linear(TOOL_FEATURES, width), nn.GELU(), nn.Linear(width, width))
-            if config.history
-            else None
-        )
+        self.tool = _embedding(TOOL_FEATURES, width)
+        self.before = _embedding(TOOL_FEATURES, width) if config.history else None
         self.time = SinusoidalEmbedding(width)
         channels = (*config.decoder_channels, *config.encoder_channels[len(config.decoder_channels) :])
         self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
@@ -182,10 +178,11 @@ class MiniDiffuser(nn.Module):
 
     def noise_levels(self, timesteps: Tensor) -> NoiseLevels:
         """Timesteps [B, M] embedded; the step that all share is looked up only where it lets experts be fused."""
-        distinct, index = timesteps.unique(return_inverse=True)
-        fused = self.config.num_experts and not (self.training or torch.is_grad_enabled()) and len(distinct) == 1
-        step = int(distinct) if fused and not timesteps.is_floating_point() else None
-        return NoiseLevels(self.time(distinct), index, step)
+        levels = NoiseLevels.of(timesteps, self.time)
+        wanted = self.config.num_experts and not (self.training or torch.is_grad_enabled())
+        if not wanted or len(levels.embeddings) > 1 or timesteps.is_floating_point():
+            return levels
+        return replace(levels, step=int(timesteps.flatten()[0]))
 
     def classify(self, condition: Condition, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Rotation logits [B, M, 3, bins] and gripper logits [B, M] of keyposes at positions [B, M, 3] m.

@@ -1,7 +1,7 @@
 """Products over occupied cells: the submanifold convolution and the local query share them.
 
 Legend: N voxels packed, S places (voxels or samples), Q offsets, E pairs, C and D channels.
-A surface fills six to nine of the 27 cells around each of its voxels, and a noised sample mostly hangs in the air.
+A surface fills six to ten of the 27 cells around each of its voxels, and a noised sample mostly hangs in the air.
 Only pairs of a place and an occupied cell are multiplied, offset by offset; an empty cell costs nothing.
 """
 

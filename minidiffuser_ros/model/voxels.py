@@ -20,7 +20,7 @@ from minidiffuser_ros.model.sparse_conv import CellPairs
 
 @lru_cache
 def neighbour_offsets(kernel: int) -> Tensor:
-    """Offsets of the kernel^3 = Q cells around one [Q, 3], kernel odd; entry Q - 1 - i is the opposite of entry i."""
+    """Offsets of the kernel^3 = Q cells around one [Q, 3], kernel odd."""
     axis = torch.arange(-(kernel // 2), kernel // 2 + 1)
     return torch.cartesian_prod(axis, axis, axis)
 

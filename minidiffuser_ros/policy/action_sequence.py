@@ -160,7 +160,7 @@ class ActionSequencePolicy:
 
     def _inputs(self, observation: ActionObservation) -> ActionInputs:
         parts = {"states": observation.states, "images": observation.images}
-        found = {name: torch.from_numpy(np.asarray(v))[None] for name, v in parts.items() if v is not None}
+        found = {name: torch.from_numpy(np.ascontiguousarray(v))[None] for name, v in parts.items() if v is not None}
         if wrong := [name for name, v in found.items() if not v.isfinite().all()]:
             raise ObservationError([f"{name} hold values that are not finite" for name in wrong])
         inputs = ActionInputs(found.get("states"), found.get("images"))

@@ -138,7 +138,7 @@ class DecisionLoop:
     surroundings: Surroundings
     validation: ValidationSettings = field(default_factory=ValidationSettings)
     _records: list[DecisionRecord] = field(default_factory=list)
-    _before: Observation | None = None  # the last motion
+    _before: Observation | None = None  # seen before the last motion
 
     def run(self, instruction: str, max_keyposes: int, seed: int) -> RunResult:
         """Decide and move until the task is done or something ends the run; errors become its message."""
@@ -174,14 +174,14 @@ class DecisionLoop:
             if not problems:
                 self.surroundings.on_goal(record)
                 self._await_approval(decision, record)
-                start = time.perf_counter()
+                start, earlier, self._before = time.perf_counter(), self._before, observation
                 try:
                     self._move(decision.keypose, index)
                     self._keep(replace(record, move_ms=_milliseconds_since(start)))
-                    self._before = observation
                     return False
                 except GoalRejectedError as error:
                     ending, refusal = Ending.GOAL_REFUSED, str(error)
+                    self._before = earlier  # nothing moved
                 except MotionError as error:
                     ending, refusal = Ending.MOTION_FAILED, str(error)
                     self._keep(replace(record, move_ms=_milliseconds_since(start)))

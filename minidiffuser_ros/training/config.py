@@ -29,8 +29,8 @@ class TrainingConfig:
     """B = batch_size conditions, M = num_samples noised targets each.
 
     loss: of what is diffused (eq. 9); rotation_weight: of that where the rotation is, else of its cross-entropy.
-    balance_weight: of the experts' balance, where the network has experts. head_noise in
-    metres. FREE_TO_CHANGE below names what a resumed run may change.
+    balance_weight: of the experts' balance, where the network has experts. head_noise in metres. FREE_TO_CHANGE below
+    names what a resumed run may change.
     """
 
     batch_size: int = 32

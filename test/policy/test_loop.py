@@ -133,6 +133,29 @@ def test_every_decision_is_told_what_was_seen_before_the_last_motion() -> None:
     np.testing.assert_allclose(second.tool_position, [0.4, 0.0, 0.3])
 
 
+def test_a_hold_and_a_refused_goal_are_no_motions_and_a_failed_one_is() -> None:
+    def refuse(goal: Keypose) -> None:
+        raise GoalRejectedError("too far")
+
+    def collide(goal: Keypose) -> None:
+        world.tool = world.tool - np.array([0.0, 0.0, 0.05])
+        raise MotionError("touched something")
+
+    world = World(decide=lambda seed: Choice(keypose([0.4, 0.0, 0.2]), holds=True))
+    world.run()
+    assert world.befores == [None, None]
+    world = World(decide=lambda seed: Choice(keypose([0.4, 0.0, 0.2])), on_execute=refuse)
+    world.run()
+    assert len(world.befores) > 1
+    assert not any(world.befores)
+    world = World(decide=lambda seed: Choice(keypose([0.4, 0.0, 0.2])), on_execute=collide)
+    world.run()
+    first, second, *_ = world.befores
+    assert first is None
+    assert second is not None
+    np.testing.assert_allclose(second.tool_position, [0.4, 0.0, 0.3])
+
+
 def test_every_observation_is_asked_for_from_after_the_last_motion() -> None:
     world = World()
     world.decide = steps_towards_target(world)

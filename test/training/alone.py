@@ -1,6 +1,6 @@
 """Trains a small network while every installed package that torch, numpy, scipy and safetensors do not need is hidden.
 
-`python alone.py FOLDER` prints how many packages were hidden and the loss of each step.
+`python alone.py FOLDER` trains and validates; prints how many packages were hidden and the loss of each step.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ def main(folder: Path) -> None:
     from small import CONFIG, small_data, small_trainer
 
     from minidiffuser_ros.training.loop import Watch, train
+    from minidiffuser_ros.training.metrics import Validation
 
     torch.set_num_threads(1)
 
@@ -78,7 +79,8 @@ def main(folder: Path) -> None:
 
     assert importlib.util.find_spec("tokenizers") is None
     trainer = small_trainer(small_data(encode=embed), replace(CONFIG, steps=3))
-    train(trainer, folder, watch=Watch(on_step=lambda step, losses, rate: print(losses["position"])))
+    validation = Validation(trainer.policy, trainer.data, 2)
+    train(trainer, folder, validation, watch=Watch(on_step=lambda step, losses, rate: print(losses["position"])))
 
 
 if __name__ == "__main__":
