@@ -35,7 +35,7 @@ SWITCHES = {
     "no_rope": {"rope": False},
     "no_geometry": {"attended_geometry": False},
     "no_position": {"rope": False, "attended_geometry": False},
-    "no_local_query": {"local_query": False},
+    "local_query": {"local_query": True},
 }
 TENTH = "tenth"
 METRICS = ("within_1cm", "rotation_within_5deg")

@@ -62,7 +62,7 @@ class MiniDiffuserConfig:
     mlp_before_text: bool = False
     serialized_orders: tuple[SerializedOrder, ...] = ("z",)
     rope: bool = True
-    local_query: bool = True
+    local_query: bool = False
     attended_geometry: bool = True
     num_experts: int = 0
     active_experts: int = 2
@@ -156,6 +156,7 @@ MINI_DIFFUSER_BASE = MiniDiffuserConfig(
     position_linear=True,
     patch_qk_norm=True,
     mlp_before_text=True,
+    local_query=True,
     serialized_orders=("z", "z-transposed", "hilbert", "hilbert-transposed"),
 )
 """The published sizes, for clouds of at most 4000 points on a 1 cm grid."""
@@ -169,7 +170,6 @@ DIFFUSER_ACTOR = MiniDiffuserConfig(
     neck_levels=(0, 1, 2, 3),
     head_levels=(),
     mlp_ratio=4,
-    local_query=False,
     attended_geometry=False,
     backbone="flat",
     rotation="diffused",

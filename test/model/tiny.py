@@ -22,7 +22,7 @@ VARIANTS = {
         encoder_heads=(2, 2, 4, 4, 4), decoder_heads=(2, 2, 4, 4), width=48, instruction_dim=20, patch_size=24,
     ),
     "without rope": replace(SMALL, rope=False),
-    "without local query": replace(SMALL, local_query=False),
+    "with local query": replace(SMALL, local_query=True),
     "without geometry": replace(SMALL, attended_geometry=False),
     "experts": replace(SMALL, num_experts=4),
     "history": replace(SMALL, history=True),
