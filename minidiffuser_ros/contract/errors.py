@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class MinidiffuserError(Exception):
     """Base of every error this package raises on purpose; the command line prints it without a traceback."""
@@ -9,6 +11,14 @@ class MinidiffuserError(Exception):
 
 class ConfigurationError(MinidiffuserError):
     """A setting is out of range, unknown, or contradicts another one."""
+
+
+def require_positive(config: object, names: Iterable[str]) -> None:
+    """ConfigurationError unless each named setting, a number or a tuple of some, is above 0."""
+    for name in names:
+        value = getattr(config, name)
+        if min(value, default=0) <= 0 if isinstance(value, tuple) else value <= 0:
+            raise ConfigurationError(f"{name} must be above 0, got {value}")
 
 
 class UnknownTaskError(MinidiffuserError):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 
 POSITIVE = (
-    "horizon", "action_dim", "obs_steps", "state_mlp", "image_size", "image_channels", "image_blocks", "image_stride",
+    "horizon", "action_dim", "obs_steps", "image_size", "image_channels", "image_blocks", "image_stride",
     "keypoints", "camera_features", "channels", "kernel", "groups", "step_width",
 )  # fmt: skip
 IMAGE_GROUP = 16
@@ -44,11 +44,7 @@ class ActionUNetConfig:
     step_width: int = 256
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            value = getattr(self, name)
-            optional = name == "state_mlp"
-            if min(value, default=int(optional)) <= 0 if isinstance(value, tuple) else value <= 0:
-                raise ConfigurationError(f"{name} must be above 0, got {value}")
+        require_positive(self, POSITIVE + (("state_mlp",) if self.state_mlp else ()))
         if min(self.state_dim, self.cameras) < 0 or self.state_dim + self.cameras == 0:
             raise ConfigurationError(
                 "an observation needs states or images: state_dim and cameras must be at least 0 and not both 0, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 
 SerializedOrder = Literal["z", "z-transposed", "hilbert", "hilbert-transposed"]
 
@@ -76,10 +76,7 @@ class MiniDiffuserConfig:
         return POSITION + (ROTATION if self.rotation == "diffused" else 0)
 
     def __post_init__(self) -> None:
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if min(value, default=0) <= 0 if isinstance(value, tuple) else value <= 0:
-                raise ConfigurationError(f"{name} must be above 0, got {value}")
+        require_positive(self, POSITIVE)
         if self.width % self.num_heads or 360 % self.rotation_bins:
             raise ConfigurationError(
                 f"num_heads must divide width {self.width} and rotation_bins must divide 360, "

@@ -1,7 +1,8 @@
 """Products over occupied cells: the submanifold convolution and the local query share them.
 
 Legend: N voxels packed, S places (voxels or samples), Q offsets, E pairs, C and D channels.
-A surface fills six to ten of the 27 cells around each of its voxels, and a noised sample mostly hangs in the air.
+A surface fills four to ten of the 27 cells around each of its voxels (`benchmarks/occupancy.py`), and a noised sample
+mostly hangs in the air.
 Only pairs of a place and an occupied cell are multiplied, offset by offset; an empty cell costs nothing.
 """
 
@@ -32,7 +33,8 @@ class CellPairs:
         """From the packed row of every cell around every place [S, Q], `num_voxels` standing for an empty one."""
         by_offset = rows.T
         present = by_offset < num_voxels
-        return cls(by_offset[present], present.nonzero()[:, 1], tuple(present.sum(dim=1).tolist()), by_offset.shape[1])
+        offsets, places = present.nonzero(as_tuple=True)
+        return cls(by_offset[offsets, places], places, tuple(present.sum(dim=1).tolist()), by_offset.shape[1])
 
     def groups(self) -> Iterator[tuple[int, slice]]:
         """Each offset that has pairs, and which they are."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
-from minidiffuser_ros.geometry.rotation import matrix_from_quat
+from minidiffuser_ros.geometry.rotation import six_from_quat
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import pad_tokens
 from minidiffuser_ros.model.mini_diffuser import Inputs
@@ -32,8 +32,7 @@ class ToolState:
 
     def features(self, table_height: float) -> list[float]:
         """How the hand is turned is what the camera cannot see once its points are filtered out: [TOOL_FEATURES]."""
-        axes = matrix_from_quat(self.quat_wxyz)[:, :2].T.flatten()
-        return [(self.position[2] - table_height) * 4.0, 2.0 * self.opening - 1.0, *axes]
+        return [(self.position[2] - table_height) * 4.0, 2.0 * self.opening - 1.0, *six_from_quat(self.quat_wxyz)]
 
 
 @dataclass(frozen=True)
