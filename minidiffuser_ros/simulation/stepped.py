@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import interpolate_quat
@@ -30,16 +31,11 @@ FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE = 1000.0, 50.0, 70.0  # N/m, N s/
 
 
 class SteppedArm:
-    """Moves the arm in a compiled world. `after_step(data)` is called after every physics step."""
+    """Moves the arm in a compiled world. `after_step()` is called after every physics step."""
 
-    def __init__(
-        self,
-        model: mujoco.MjModel,
-        data: mujoco.MjData,
-        kinematics: FrankaKinematics,
-        after_step: Callable[[mujoco.MjData], None],
-    ) -> None:
-        self._model, self._data, self._kinematics, self._after_step = model, data, kinematics, after_step
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, kinematics: FrankaKinematics) -> None:
+        self._model, self._data, self._kinematics = model, data, kinematics
+        self.after_step: Callable[[], None] = lambda: None
         joints = [model.joint(f"{PREFIX}fr3_joint{i}") for i in range(1, 8)]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
@@ -67,6 +63,12 @@ class SteppedArm:
     def tool_transform(self) -> Array:
         """T_base_tool [4, 4]."""
         return self._kinematics.forward(self.joint_positions)
+
+    @property
+    def state(self) -> ArmState:
+        """As a real arm reports itself."""
+        width = float(self._data.qpos[self._fingers].sum())
+        return ArmState(self.joint_positions, self.tool_transform, width, ArmMode.IDLE)
 
     def home(self, opening: float) -> None:
         """Put the arm at its home joints at once, at rest; for resets only."""
@@ -131,4 +133,4 @@ class SteppedArm:
         self._data.ctrl[self._ctrl] = joints
         self._data.qfrc_applied[self._dofs] = self._data.qfrc_bias[self._dofs]
         mujoco.mj_step(self._model, self._data)
-        self._after_step(self._data)
+        self.after_step()

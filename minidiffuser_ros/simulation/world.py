@@ -1,13 +1,12 @@
-"""The MJCF world: franky-sim's FR3 with its hand, a table, the objects of every task, a front and a wrist camera.
+"""What every scene shares: names, cameras, colours, and the builder that a task adds its objects to.
 
-One scene serves two ways: behind the Franka protocol (franky-sim steps it) and stepped directly. Objects of
-tasks that are not being played are parked on the floor behind the robot, out of every camera's workspace.
+A scene is franky-sim's FR3 with its hand in a lab, and the objects of one task. It serves two ways: behind the Franka
+protocol (franky-sim steps it) and stepped directly.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -18,29 +17,28 @@ from minidiffuser_ros.contract.observation import CameraMount
 from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.geometry.rotation import matrix_from_quat, quat_from_matrix
 from minidiffuser_ros.geometry.transform import look_at
+from minidiffuser_ros.simulation.lab import FLOOR_HEIGHT, add_distractors, add_lab
+from minidiffuser_ros.simulation.parts import Color, numbers
 
 PREFIX = "robot0_"
 HAND_BODY = PREFIX + "hand"
 TOOL_SITE = "tcp"
-FLOOR_HEIGHT = -0.75
 
-NUM_BUTTONS = 3
-NUM_BLOCKS = 4
-BLOCK_HALF_SIZE = 0.022
-BUTTON_CAP_RADIUS = 0.024
-BUTTON_CAP_TOP = 0.045
-BUTTON_TRAVEL = 0.014
+# 424x240 is a native mode of the RealSense D4xx family; 42 degrees is its colour camera's vertical field of view.
+CAMERA = PinholeCamera.from_fov(424, 240, 42.0)
 
-COLORS: dict[str, tuple[float, float, float]] = {
+COLORS: dict[str, Color] = {
     "red": (0.85, 0.08, 0.08),
     "green": (0.08, 0.62, 0.16),
     "blue": (0.10, 0.22, 0.88),
     "yellow": (0.93, 0.82, 0.10),
     "purple": (0.55, 0.14, 0.70),
+    "orange": (0.95, 0.45, 0.05),
+    "cyan": (0.10, 0.75, 0.80),
+    "pink": (0.95, 0.50, 0.68),
+    "white": (0.92, 0.92, 0.90),
+    "black": (0.06, 0.06, 0.07),
 }
-
-# 424x240 is a native mode of the RealSense D4xx family; 42 degrees is its colour camera's vertical field of view.
-CAMERA = PinholeCamera.from_fov(424, 240, 42.0)
 
 
 def _mount(
@@ -61,142 +59,53 @@ CAMERA_MOUNTS: dict[str, CameraMount] = {
 }
 
 
-@dataclass(frozen=True)
-class BodyNames:
-    """Names of the movable bodies, in one place for tasks and tests."""
+class SceneBuilder:
+    """The robot in its lab; tasks add what lies on the table.
 
-    buttons: tuple[str, ...] = tuple(f"button_{i}" for i in range(NUM_BUTTONS))
-    blocks: tuple[str, ...] = tuple(f"block_{i}" for i in range(NUM_BLOCKS))
-
-
-BODIES = BodyNames()
-
-
-def build_scene() -> MujocoSimulator:
-    """A franky-sim simulator whose scene holds the robot (prefix `robot0_`) and our table, objects and cameras.
-
-    Not started: serve it with `franky_sim.SimulationServer`, or compile it with `compile_model`.
+    Every object begins parked, behind the wall at the back of the lab, and a reset puts it there again.
     """
-    simulator = MujocoSimulator()
-    simulator.add_robot(initial_q=HOME_JOINTS, initial_hand_width=0.08)
-    _set_visuals(simulator.scene)
-    _add_table(simulator.worldbody)
-    for index, name in enumerate(BODIES.buttons):
-        _add_button(simulator.scene, name, parked_position(index))
-    for index, name in enumerate(BODIES.blocks):
-        _add_block(simulator.worldbody, name, parked_position(NUM_BUTTONS + index))
-    _add_cameras(simulator.worldbody)
-    return simulator
 
+    def __init__(self) -> None:
+        self.simulator = MujocoSimulator()
+        self.simulator.add_robot(initial_q=HOME_JOINTS, initial_hand_width=0.08)
+        self._parked = 0
+        add_lab(self.simulator.scene)
+        add_distractors(self)
+        _add_cameras(self.simulator.worldbody)
 
-def compile_model(simulator: MujocoSimulator | None = None) -> mujoco.MjModel:
-    """Compile the scene for direct stepping: the same bodies, driven by implicit position actuators."""
-    scene = (simulator or build_scene()).scene
-    return mujoco.MjModel.from_xml_string(ET.tostring(scene, encoding="unicode"))
+    def fixture(self, name: str) -> ET.Element:
+        """A body that stands where a reset puts it, whatever pushes; what it carries may have joints."""
+        return ET.SubElement(
+            self.simulator.worldbody, "body", name=name, mocap="true", pos=numbers(*self._next_place())
+        )
 
+    def movable(self, name: str) -> ET.Element:
+        """A body that moves freely."""
+        body = ET.SubElement(self.simulator.worldbody, "body", name=name, pos=numbers(*self._next_place()))
+        ET.SubElement(body, "freejoint", name=f"{name}_free")
+        return body
 
-def parked_position(slot: int) -> tuple[float, float, float]:
-    """Where an unused object waits: on the floor behind the robot."""
-    return (-1.2, -0.6 + 0.2 * slot, FLOOR_HEIGHT + BLOCK_HALF_SIZE)
+    def let_pass(self, first: str, second: str) -> None:
+        """Two bodies that never touch, such as a drawer and its cabinet where they would rub."""
+        contact = self.simulator.scene.find("contact")
+        assert contact is not None
+        ET.SubElement(contact, "exclude", body1=first, body2=second)
 
+    def compile(self) -> mujoco.MjModel:
+        """For direct stepping: driven by implicit position actuators."""
+        return mujoco.MjModel.from_xml_string(ET.tostring(self.simulator.scene, encoding="unicode"))
 
-def _numbers(*values: float) -> str:
-    return " ".join(f"{v:.6g}" for v in values)
-
-
-def _set_visuals(scene: ET.Element) -> None:
-    """No shadows and no multisampling: five to ten times faster off screen, and depth edges stay sharp."""
-    visual = scene.find("visual")
-    assert visual is not None
-    quality = visual.find("quality")
-    headlight = visual.find("headlight")
-    assert quality is not None
-    assert headlight is not None
-    quality.attrib.update(shadowsize="0", offsamples="0")
-    headlight.attrib.update(ambient="0.15 0.15 0.15", diffuse="0.15 0.15 0.15")
-    ET.SubElement(visual, "map", znear="0.01", zfar="10")
-    ET.SubElement(visual, "global", offwidth="1280", offheight="960")
-    for light in scene.iter("light"):
-        light.set("castshadow", "false")
-    for geom in scene.iter("geom"):
-        if geom.get("name") == "ground":
-            geom.set("pos", _numbers(0, 0, FLOOR_HEIGHT))
-
-
-def _add_table(world: ET.Element) -> None:
-    ET.SubElement(
-        world,
-        "geom",
-        name="table",
-        type="box",
-        size=_numbers(0.75, 0.65, 0.02),
-        pos=_numbers(0.45, 0.0, -0.02),
-        rgba=_numbers(0.72, 0.66, 0.58, 1.0),
-    )
-
-
-def _add_button(scene: ET.Element, name: str, position: tuple[float, float, float]) -> None:
-    """A mocap base (placed by the reset) that carries a spring-loaded cap sliding along z."""
-    world, contact = scene.find("worldbody"), scene.find("contact")
-    assert world is not None
-    assert contact is not None
-    base = ET.SubElement(world, "body", name=name, mocap="true", pos=_numbers(*position))
-    ET.SubElement(
-        base,
-        "geom",
-        type="box",
-        size=_numbers(0.038, 0.038, 0.0125),
-        pos=_numbers(0, 0, 0.0125),
-        rgba=_numbers(0.33, 0.33, 0.35, 1),
-    )
-    cap = ET.SubElement(base, "body", name=f"{name}_cap")
-    ET.SubElement(
-        cap,
-        "joint",
-        name=f"{name}_slide",
-        type="slide",
-        axis="0 0 1",
-        range=_numbers(-BUTTON_TRAVEL, 0),
-        limited="true",
-        stiffness="150",
-        springref="0.004",
-        damping="2",
-        armature="0.02",
-    )
-    half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
-    ET.SubElement(
-        cap,
-        "geom",
-        name=f"{name}_cap",
-        type="cylinder",
-        size=_numbers(BUTTON_CAP_RADIUS, half),
-        pos=_numbers(0, 0, BUTTON_CAP_TOP - half),
-        mass="0.03",
-        rgba="1 1 1 1",
-    )
-    ET.SubElement(contact, "exclude", body1=name, body2=f"{name}_cap")
-
-
-def _add_block(world: ET.Element, name: str, position: tuple[float, float, float]) -> None:
-    body = ET.SubElement(world, "body", name=name, pos=_numbers(*position))
-    ET.SubElement(body, "freejoint", name=f"{name}_free")
-    ET.SubElement(
-        body,
-        "geom",
-        name=name,
-        type="box",
-        size=_numbers(*(BLOCK_HALF_SIZE,) * 3),
-        mass="0.08",
-        friction="1.0 0.02 0.001",
-        condim="4",
-        rgba="1 1 1 1",
-    )
+    def _next_place(self) -> tuple[float, float, float]:
+        """Where an unused object waits, wide apart: on the floor behind the wall."""
+        slot = self._parked
+        self._parked += 1
+        return (-1.6 - 0.7 * (slot // 8), -2.0 + 0.6 * (slot % 8), FLOOR_HEIGHT + 0.06)
 
 
 def _add_cameras(world: ET.Element) -> None:
     """Cameras and the tool site. MuJoCo's cameras look along -z with y up: half a turn about x from optical."""
     hand = next(body for body in world.iter("body") if body.get("name") == HAND_BODY)
-    ET.SubElement(hand, "site", name=TOOL_SITE, pos=_numbers(0, 0, TCP_OFFSET))
+    ET.SubElement(hand, "site", name=TOOL_SITE, pos=numbers(0, 0, TCP_OFFSET))
     for mount in CAMERA_MOUNTS.values():
         matrix = matrix_from_quat(mount.quat_wxyz) @ np.diag([1.0, -1.0, -1.0])
         offset = np.array([0.0, 0.0, TCP_OFFSET if mount.parent_frame == TOOL_FRAME else 0.0])
@@ -204,7 +113,7 @@ def _add_cameras(world: ET.Element) -> None:
             hand if mount.parent_frame == TOOL_FRAME else world,
             "camera",
             name=mount.name,
-            pos=_numbers(*(np.array(mount.position) + offset)),
-            quat=_numbers(*quat_from_matrix(matrix)),
-            fovy=_numbers(np.rad2deg(2 * np.arctan(0.5 * CAMERA.height / CAMERA.fy))),
+            pos=numbers(*(np.array(mount.position) + offset)),
+            quat=numbers(*quat_from_matrix(matrix)),
+            fovy=numbers(np.rad2deg(2 * np.arctan(0.5 * CAMERA.height / CAMERA.fy))),
         )

@@ -1,110 +1,129 @@
-"""What every task has: objects laid out from a seed, a sentence, an exact success rule and a scripted expert.
+"""What every task has: objects, a layout drawn from a seed, sentences, an exact success rule and a scripted expert.
 
-The expert reads object poses; a policy never does.
+The expert and the rules read object poses; a policy never does.
 """
 
 from __future__ import annotations
 
 import abc
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.errors import UnknownTaskError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply
-from minidiffuser_ros.simulation.world import BODIES, COLORS, PREFIX, parked_position
+from minidiffuser_ros.simulation.shifts import NONE, Shift
+from minidiffuser_ros.simulation.stage import Stage
+from minidiffuser_ros.simulation.world import COLORS, SceneBuilder
 
 Array = NDArray[np.float64]
 COLOR_NAMES: tuple[str, ...] = tuple(COLORS)
 OPEN, CLOSED = 1.0, 0.0
+STILL = 0.05  # m/s and rad/s: slower is at rest
+FINGERTIP_BELOW_TOOL = 0.0085  # m from fr3_hand_tcp to the end of the fingers
 
 
 class Task(abc.ABC):
-    """One language task in the shared world. Reset it, call `update` after every physics step, ask `success`."""
+    """One language task in its own scene. Reset it, call `update` after every physics step, ask `success`.
+
+    held_out: variations that are drawn for the shift `combinations` only. grasps: whether a gripper that closes on
+    nothing has missed something.
+    """
 
     name: ClassVar[str]
     num_variations: ClassVar[int]
     max_keyposes: ClassVar[int]
+    held_out: ClassVar[frozenset[int]] = frozenset()
+    grasps: ClassVar[bool] = True
 
-    def reset(self, model: mujoco.MjModel, data: mujoco.MjData, seed: int, variation: int | None = None) -> str:
-        """Lay out the objects and return the instruction; the variation is drawn from the seed unless given.
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, scene: SceneBuilder) -> None:
+        """Add all objects of all variations to the scene."""
+
+    def reset(self, stage: Stage, seed: int, variation: int | None = None, shift: Shift = NONE) -> str:
+        """Lay out the objects and return the sentence; the variation is drawn from the seed unless given.
 
         Touches objects only, never the arm. Raises UnknownTaskError for a variation that does not exist.
         """
+        self.check_variation(variation, shift)
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), seed])
-        drawn = int(rng.integers(self.num_variations))
+        kept = self._kept(shift)
+        drawn = kept[int(rng.integers(len(kept)))]
         self.variation = drawn if variation is None or variation < 0 else variation
-        if self.variation >= self.num_variations:
-            raise UnknownTaskError(f"task '{self.name}' has variations 0 to {self.num_variations - 1}, got {variation}")
-        park_all(model, data)
-        self._lay_out(model, data, rng)
-        mujoco.mj_forward(model, data)
-        return self.instruction()
+        self.sentence = self.instructions()[0]
+        if shift.paraphrases:
+            unheard = self.held_out_instructions()
+            self.sentence = unheard[int(np.random.default_rng([seed, 11]).integers(len(unheard)))]
+        stage.clear()
+        self._lay_out(stage, rng)
+        stage.settle()
+        return self.sentence
+
+    @classmethod
+    def check_variation(cls, variation: int | None, shift: Shift = NONE) -> None:
+        """Raises UnknownTaskError for one that does not exist, or where a shift leaves none."""
+        if variation is not None and variation >= cls.num_variations:
+            raise UnknownTaskError(f"task '{cls.name}' has variations 0 to {cls.num_variations - 1}, got {variation}")
+        if not cls._kept(shift):
+            raise UnknownTaskError(f"task '{cls.name}' holds no variation back: it has no shift 'combinations'")
+
+    @classmethod
+    def _kept(cls, shift: Shift) -> list[int]:
+        """The variations that may be drawn."""
+        return [v for v in range(cls.num_variations) if (v in cls.held_out) == shift.combinations]
 
     def instruction(self) -> str:
-        """The canonical sentence of this variation."""
-        return self.instructions()[0]
+        """What was said at the reset."""
+        return self.sentence
 
     @abc.abstractmethod
     def instructions(self) -> Sequence[str]:
-        """Every sentence for this variation, the canonical one first."""
+        """Every sentence that training says for this variation, the canonical one first."""
 
     @abc.abstractmethod
-    def _lay_out(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> None:
-        """Place and colour the objects of this variation."""
+    def held_out_instructions(self) -> Sequence[str]:
+        """Sentences for this variation that training never says."""
 
     @abc.abstractmethod
-    def update(self, data: mujoco.MjData) -> None:
+    def _lay_out(self, stage: Stage, rng: np.random.Generator) -> None:
+        """Place and paint the objects of this variation. All are parked, joints at rest, colours as last time."""
+
+    def update(self, stage: Stage) -> None:  # noqa: B027: most rules speak of the end only
         """Watch one physics step; what must not have happened meanwhile is remembered here."""
 
     @abc.abstractmethod
-    def success(self, data: mujoco.MjData) -> bool:
+    def success(self, stage: Stage) -> bool:
         """Whether the instruction is fulfilled now."""
 
+    def mistake(self, stage: Stage) -> str:
+        """What has been done that the sentence does not ask for, such as 'wrong object'; empty where nothing has."""
+        return ""
+
     @abc.abstractmethod
-    def expert(self, data: mujoco.MjData) -> list[Keypose]:
-        """The keyposes that perform the instruction from the freshly reset scene."""
+    def expert(self, stage: Stage) -> Iterator[Keypose]:
+        """The keyposes that perform the instruction from the freshly reset scene.
+
+        Each may be computed from the scene as it is when it is asked for: the ones before have been executed.
+        """
 
 
 def down(x: float, y: float, z: float, opening: float, yaw: float = 0.0) -> Keypose:
-    """A keypose with the hand pointing straight down, turned by `yaw` rad about the vertical."""
+    """A keypose with the hand pointing straight down, turned by `yaw` rad about the vertical.
+
+    At yaw 0 the fingers open along y.
+    """
     return Keypose(np.array([x, y, z]), quat_multiply(quat_from_yaw(yaw), POINTING_DOWN_WXYZ), opening)
 
 
-def park_all(model: mujoco.MjModel, data: mujoco.MjData) -> None:
-    """Take every object off the table and let every button rest."""
-    for slot, name in enumerate(BODIES.buttons + BODIES.blocks):
-        if name in BODIES.buttons:
-            place_button(model, data, name, np.array(parked_position(slot)))
-        else:
-            place_block(model, data, name, np.array(parked_position(slot)), 0.0)
-
-
-def place_button(model: mujoco.MjModel, data: mujoco.MjData, name: str, position: Array) -> None:
-    """Put a button's base at `position` [3] and release its cap."""
-    data.mocap_pos[model.body(name).mocapid[0]] = position
-    joint = model.joint(f"{name}_slide")
-    data.qpos[joint.qposadr[0]] = 0.0
-    data.qvel[joint.dofadr[0]] = 0.0
-
-
-def place_block(model: mujoco.MjModel, data: mujoco.MjData, name: str, position: Array, yaw: float) -> None:
-    """Put a block's centre at `position` [3], turned by `yaw` rad, at rest."""
-    joint = model.joint(f"{name}_free")
-    start, velocity = joint.qposadr[0], joint.dofadr[0]
-    data.qpos[start : start + 3] = position
-    data.qpos[start + 3 : start + 7] = quat_from_yaw(yaw)
-    data.qvel[velocity : velocity + 6] = 0.0
-
-
-def paint(model: mujoco.MjModel, geom: str, color: str) -> None:
-    """Give a geom one of the named colours."""
-    model.geom_rgba[model.geom(geom).id, :3] = COLORS[color]
+def smallest_yaw(yaw: float, symmetry: int = 4) -> float:
+    """Of all yaws that look the same on a thing with so many equal sides the smallest, in rad."""
+    period = 2 * np.pi / symmetry
+    return float((yaw + 0.5 * period) % period - 0.5 * period)
 
 
 def scatter(rng: np.random.Generator, count: int, low: Array, high: Array, distance: float) -> Array:
@@ -117,6 +136,7 @@ def scatter(rng: np.random.Generator, count: int, low: Array, high: Array, dista
     raise RuntimeError(f"{count} objects at {distance} m do not fit between {low} and {high}")
 
 
-def finger_opening(data: mujoco.MjData) -> float:
-    """Distance between the fingers in metres."""
-    return float(data.joint(PREFIX + "finger_joint1").qpos[0] + data.joint(PREFIX + "finger_joint2").qpos[0])
+def some_colors(rng: np.random.Generator, first: Sequence[str], count: int, palette: Sequence[str] = COLOR_NAMES) -> list[str]:
+    """`count` colours without repetition: `first`, then others of the palette at random."""
+    others = [color for color in palette if color not in first]
+    return [*first, *rng.permutation(others)[: count - len(first)].tolist()]

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-import mujoco
 import numpy as np
 
 from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tasks.base import (
     CLOSED,
     COLOR_NAMES,
+    FINGERTIP_BELOW_TOOL,
     Task,
     down,
-    paint,
-    place_button,
     scatter,
+    some_colors,
 )
-from minidiffuser_ros.simulation.world import BODIES, BUTTON_CAP_TOP
+from minidiffuser_ros.simulation.tasks.objects import BUTTON_CAP_TOP, PRESSED_AT, add_button
+from minidiffuser_ros.simulation.world import SceneBuilder
 
-PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
-FINGERTIP_BELOW_TOOL = 0.0085  # m from fr3_hand_tcp to the end of the fingers
+BUTTONS = tuple(f"button_{i}" for i in range(3))
+COLORS = COLOR_NAMES[:5]
 HOVER, PRESS = 0.07, -0.012  # m of the fingertip above the resting cap
 
 
@@ -28,11 +29,17 @@ class PushButton(Task):
     """Success: the button of the named colour has been pressed 8 mm, and no other one ever was."""
 
     name = "push_button"
-    num_variations = len(COLOR_NAMES)
+    num_variations = len(COLORS)
     max_keyposes = 6
+    grasps = False
+
+    @classmethod
+    def build(cls, scene: SceneBuilder) -> None:
+        for name in BUTTONS:
+            add_button(scene, name)
 
     def instructions(self) -> Sequence[str]:
-        color = COLOR_NAMES[self.variation]
+        color = COLORS[self.variation]
         return (
             f"push the {color} button",
             f"press the {color} button",
@@ -41,25 +48,32 @@ class PushButton(Task):
             f"press the button with the {color} cap",
         )
 
-    def _lay_out(self, model: mujoco.MjModel, data: mujoco.MjData, rng: np.random.Generator) -> None:
-        others = [i for i in range(len(COLOR_NAMES)) if i != self.variation]
-        colors = [self.variation, *rng.choice(others, size=len(BODIES.buttons) - 1, replace=False)]
-        places = scatter(rng, len(BODIES.buttons), np.array([0.38, -0.24]), np.array([0.62, 0.24]), 0.14)
-        for name, color, place in zip(BODIES.buttons, colors, places, strict=True):
-            place_button(model, data, name, np.array([*place, 0.0]))
-            paint(model, f"{name}_cap", COLOR_NAMES[color])
-        self._pressed = [False] * len(BODIES.buttons)
+    def held_out_instructions(self) -> Sequence[str]:
+        color = COLORS[self.variation]
+        return (f"touch the {color} button until it goes down", f"the {color} button, press it")
 
-    def update(self, data: mujoco.MjData) -> None:
-        for index, name in enumerate(BODIES.buttons):
-            self._pressed[index] |= bool(data.joint(f"{name}_slide").qpos[0] < -PRESSED_AT)
+    def _lay_out(self, stage: Stage, rng: np.random.Generator) -> None:
+        colors = some_colors(rng, [COLORS[self.variation]], len(BUTTONS), COLORS)
+        places = scatter(rng, len(BUTTONS), np.array([0.38, -0.24]), np.array([0.62, 0.24]), 0.14)
+        for name, color, place in zip(BUTTONS, colors, places, strict=True):
+            stage.place(name, (*place, 0.0))
+            stage.paint(f"{name}_cap", color)
+        self._pressed = [False] * len(BUTTONS)
 
-    def success(self, data: mujoco.MjData) -> bool:
+    def update(self, stage: Stage) -> None:
+        for index, name in enumerate(BUTTONS):
+            self._pressed[index] |= stage.joint(f"{name}_slide") < -PRESSED_AT
+
+    def success(self, stage: Stage) -> bool:
         return self._pressed[0] and not any(self._pressed[1:])
 
-    def expert(self, data: mujoco.MjData) -> list[Keypose]:
+    def mistake(self, stage: Stage) -> str:
+        return "wrong object" if any(self._pressed[1:]) else ""
+
+    def expert(self, stage: Stage) -> Iterator[Keypose]:
         # The push is the end. After a retreat the scene would look as it did before the push, and a policy that sees
         # no more than the scene could not tell whether to push or to rest.
-        x, y, _ = data.body(BODIES.buttons[0]).xpos
+        x, y, _ = stage.position(BUTTONS[0])
         top = BUTTON_CAP_TOP + FINGERTIP_BELOW_TOOL
-        return [down(x, y, top + height, CLOSED) for height in (HOVER, PRESS)]
+        for height in (HOVER, PRESS):
+            yield down(x, y, top + height, CLOSED)

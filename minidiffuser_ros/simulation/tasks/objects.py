@@ -1,0 +1,28 @@
+"""Things that several tasks use: blocks and buttons."""
+
+from __future__ import annotations
+
+from minidiffuser_ros.simulation.parts import GREY, box, child, cylinder, slide
+from minidiffuser_ros.simulation.world import SceneBuilder
+
+BLOCK_HALF_SIZE = 0.022
+BUTTON_CAP_RADIUS = 0.024
+BUTTON_CAP_TOP = 0.045
+BUTTON_TRAVEL = 0.014
+PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
+
+
+def add_block(scene: SceneBuilder, name: str, half_size: float = BLOCK_HALF_SIZE) -> None:
+    """A cube that can be grasped from any side; its geom has the body's name."""
+    box(scene.movable(name), (half_size,) * 3, name=name, mass=0.08)
+
+
+def add_button(scene: SceneBuilder, name: str) -> None:
+    """A base that carries a cap on a spring: joint `<name>_slide`, geom `<name>_cap`."""
+    base = scene.fixture(name)
+    box(base, (0.038, 0.038, 0.0125), (0, 0, 0.0125), color=GREY)
+    cap = child(base, f"{name}_cap")
+    slide(cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), stiffness=150, springref=0.004, damping=2, armature=0.02)
+    half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
+    cylinder(cap, BUTTON_CAP_RADIUS, half, (0, 0, BUTTON_CAP_TOP - half), name=f"{name}_cap", mass=0.03)
+    scene.let_pass(name, f"{name}_cap")
