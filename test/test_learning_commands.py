@@ -63,7 +63,7 @@ def test_a_trained_policy_is_measured_beside_the_expert_and_gets_a_card(checkpoi
     held_out = json.loads((checkpoint / "training.json").read_text())["held_out"]
     assert f"On {held_out['steps']} held-out keyposes {held_out['within_1cm']:.1%}" in card
     assert f"within 5° of the expert's in {held_out['rotation_within_5deg']:.1%}" in card
-    assert set(held_out["tasks"]) <= {"push_button", "stack_blocks"}
+    assert set(held_out["tasks"]) <= {"push_button", "stack_pair"}
 
 
 def test_a_network_that_diffuses_rotation_too_is_trained_measured_and_described(data: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_policy_sees_in_the_running_world_what_it_saw_in_training(data: Path, 
 
 def test_a_decision_is_a_function_of_observation_sentence_and_seed(checkpoint: Path) -> None:
     world = shared_world()
-    sentence = world.reset("stack_blocks", 7)
+    sentence = world.reset("stack_pair", 7)
     observation, policy = world.observe(), Policy.load(checkpoint)
     first, second, other = (policy.decide(observation, sentence, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.candidates, second.candidates)

@@ -32,7 +32,7 @@ each decision, with candidates and choice) and graph.log (the output of all node
 
 exit codes: 0 enough episodes succeeded, 1 they did not or the graph failed, 2 bad input, 130 after Ctrl-C
 """
-TASKS = ("push_button", "stack_blocks")
+TASKS = ("push_button", "stack_pair")
 NODES = ("simulator", "arm", "observer", "policy")
 CAMERA = "front"
 START_TIMEOUT_S = 60.0

@@ -8,14 +8,14 @@ from pathlib import Path
 HELP = "Make demonstrations in simulation. Existing ones are kept, so a stopped run goes on where it was."
 EPILOG = """examples:
   minidiffuser demos --out data/tabletop_small
-  minidiffuser demos --out data/stacking --tasks stack_blocks --per-task 50"""
+  minidiffuser demos --out data/stacking --tasks stack_pair --per-task 50"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the demonstrations, one .npz file each")
     parser.add_argument(
-        "--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to demonstrate (default: both)"
+        "--tasks", nargs="+", default=["push_button", "stack_pair"], help="tasks to demonstrate (default: both)"
     )
     parser.add_argument("--per-task", type=int, default=800, help="seeds per task (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; training seeds lie below 100000 (default: 0)")

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("checkpoint", type=Path, help="folder of a trained policy")
     parser.add_argument(
-        "--tasks", nargs="+", default=["push_button", "stack_blocks"], help="tasks to evaluate (default: both)"
+        "--tasks", nargs="+", default=["push_button", "stack_pair"], help="tasks to evaluate (default: both)"
     )
     parser.add_argument("--episodes", type=int, default=50, help="episodes per task (default: 50)")
     parser.add_argument("--seed", type=int, default=100000, help="first seed; test seeds start at 100000 (the default)")

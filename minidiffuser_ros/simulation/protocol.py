@@ -17,18 +17,42 @@ from typing import Any, TypeVar
 import franky_sim
 import mujoco
 import numpy as np
+from franky_sim.mujoco_simulator import MujocoSimulator
 from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
 from minidiffuser_ros.simulation.rendering import RgbdRenderer
+from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tasks import make_task
 from minidiffuser_ros.simulation.tasks.base import Task
-from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS, build_scene
+from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS, PREFIX, SceneBuilder
 
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S = 5.0
 Picture = tuple[NDArray[np.uint8], NDArray[np.float32]]
+
+
+class ExchangeableSimulator(MujocoSimulator):  # type: ignore[misc]
+    """franky-sim's simulator whose scene can be exchanged while it runs: the arm goes on where it is.
+
+    What it keeps of a scene are model, data and the addresses of the robot's joints in them; it has no method to change
+    them, and a new server would cut off whoever drives the arm.
+    """
+
+    def take_over(self, fresh: MujocoSimulator) -> None:
+        """Go on in the scene of another simulator that was initialised and never stepped. Call it between two steps."""
+        model, data = fresh.model, fresh.data
+        for name in (model.joint(i).name for i in range(model.njnt)):
+            if name.startswith(PREFIX):
+                mine, theirs = self._mj_data.joint(name), data.joint(name)
+                theirs.qpos[:], theirs.qvel[:] = mine.qpos, mine.qvel
+                theirs.qfrc_applied[:] = mine.qfrc_applied
+        data.time = self._mj_data.time
+        self._mj_model, self._mj_data = model, data
+        for index, robot in enumerate(self._robots):
+            robot._attach_to_scene(model, data, f"robot{index}_")
+        mujoco.mj_forward(model, data)
 
 
 class ServedWorld:
@@ -43,7 +67,7 @@ class ServedWorld:
         self._task: Task | None = None
         self._failure: BaseException | None = None
         self._closing = threading.Event()
-        self._simulator = build_scene()
+        self._simulator = SceneBuilder(ExchangeableSimulator()).simulator
         self._simulator.init()
         self._server = franky_sim.SimulationServer(self._simulator, [address])
         try:
@@ -69,9 +93,15 @@ class ServedWorld:
         Raises UnknownTaskError for a task or variation that does not exist; then nothing has changed.
         """
         fresh = make_task(task)
+        fresh.check_variation(variation)
+        # Compiled here, in the caller's thread: those who drive the arm do not wait for it.
+        scene = None if self._task is not None and self._task.name == task else _scene_of(fresh)
 
         def lay_out() -> str:
-            instruction = fresh.reset(self._simulator.model, self._simulator.data, seed, variation)
+            if scene is not None:
+                self._simulator.take_over(scene)
+            self._stage = Stage(self._simulator.model, self._simulator.data)
+            instruction = fresh.reset(self._stage, seed, variation)
             self._task = fresh
             return instruction
 
@@ -83,22 +113,24 @@ class ServedWorld:
         def judge() -> tuple[bool, str]:
             if self._task is None:
                 return False, "no task is laid out: reset the simulation first"
-            holds = self._task.success(self._simulator.data)
+            holds = self._task.success(self._stage)
             return holds, f"'{self._task.instruction()}' is {'done' if holds else 'not done'}"
 
         return self._in_physics(judge)
 
-    def copy_into(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        """Copy colours and positions as they are now into another model and data of this world."""
+    def snapshot(self, model: mujoco.MjModel | None, data: mujoco.MjData | None) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Copies of colours and positions as they are now, into a former snapshot's model and data where they fit."""
 
-        def snapshot() -> None:
-            model.geom_rgba[:] = self._simulator.model.geom_rgba
-            data.qpos[:] = self._simulator.data.qpos
-            data.mocap_pos[:] = self._simulator.data.mocap_pos
-            data.mocap_quat[:] = self._simulator.data.mocap_quat
-            data.time = self._simulator.data.time
+        def copied() -> tuple[mujoco.MjModel, mujoco.MjData]:
+            mine, now = self._simulator.model, self._simulator.data
+            if model is None or data is None or model.signature != mine.signature:
+                return copy.copy(mine), copy.copy(now)
+            model.geom_rgba[:] = mine.geom_rgba
+            data.qpos[:], data.time = now.qpos, now.time
+            data.mocap_pos[:], data.mocap_quat[:] = now.mocap_pos, now.mocap_quat
+            return model, data
 
-        self._in_physics(snapshot)
+        return self._in_physics(copied)
 
     def close(self) -> None:
         """Stop stepping and free the address; harmless when called twice."""
@@ -127,7 +159,7 @@ class ServedWorld:
 
     def _watch(self, simulator: Any) -> None:
         if self._task is not None:
-            self._task.update(simulator.data)
+            self._task.update(self._stage)
 
     def _step_for_ever(self) -> None:
         try:
@@ -138,26 +170,40 @@ class ServedWorld:
             raise
 
 
+def _scene_of(task: Task) -> MujocoSimulator:
+    """A simulator of the task's own scene, ready to be taken over."""
+    builder = SceneBuilder()
+    task.build(builder)
+    builder.simulator.init()
+    builder.simulator.start()
+    return builder.simulator
+
+
 class WorldCameras:
     """Draws a served world. Make, use and close it in one thread: the GL context belongs to it."""
 
     def __init__(self, world: ServedWorld) -> None:
         self._world = world
-        self._model = copy.copy(world.model)
-        self._data = mujoco.MjData(self._model)
-        self._renderer = RgbdRenderer(self._model, CAMERA)
+        self._model: mujoco.MjModel | None = None
+        self._data: mujoco.MjData | None = None
+        self._renderer: RgbdRenderer | None = None
 
     def snapshot(self) -> None:
         """Take over the state of the world: what `render` draws from now on. Raises ConnectionLostError."""
-        self._world.copy_into(self._model, self._data)
+        self._model, self._data = self._world.snapshot(self._model, self._data)
         mujoco.mj_forward(self._model, self._data)
 
     def render(self, name: str) -> Picture:
         """Colour [H, W, 3] and depth [H, W] in metres of one of CAMERA_MOUNTS, of the last snapshot."""
         if name not in CAMERA_MOUNTS:
             raise ConfigurationError(f"there is no camera '{name}'; the world has {', '.join(CAMERA_MOUNTS)}")
-        return self._renderer.render(self._data, name)
+        if self._model is None or self._data is None:
+            self.snapshot()
+        if self._renderer is None:
+            self._renderer = RgbdRenderer(self._model, CAMERA)
+        return self._renderer.render(self._model, self._data, name)
 
     def close(self) -> None:
         """Free the GL context."""
-        self._renderer.close()
+        if self._renderer is not None:
+            self._renderer.close()

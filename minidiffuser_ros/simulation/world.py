@@ -65,8 +65,9 @@ class SceneBuilder:
     Every object begins parked, behind the wall at the back of the lab, and a reset puts it there again.
     """
 
-    def __init__(self) -> None:
-        self.simulator = MujocoSimulator()
+    def __init__(self, simulator: MujocoSimulator | None = None) -> None:
+        """Into a simulator of franky-sim's that has no robot yet, by default a new one."""
+        self.simulator = simulator or MujocoSimulator()
         self.simulator.add_robot(initial_q=HOME_JOINTS, initial_hand_width=0.08)
         self._parked = 0
         add_lab(self.simulator.scene)

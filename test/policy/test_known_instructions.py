@@ -18,7 +18,7 @@ def encoder() -> InstructionEncoder:
 @pytest.fixture(scope="module")
 def known(encoder: InstructionEncoder) -> KnownInstructions:
     sentences = []
-    for name in ("push_button", "stack_blocks"):
+    for name in ("push_button", "stack_pair"):
         task = make_task(name)
         for variation in range(task.num_variations):
             task.variation = variation

@@ -18,7 +18,9 @@ from minidiffuser_ros.contract.errors import InstructionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply
-from minidiffuser_ros.simulation.world import BLOCK_HALF_SIZE, BUTTON_CAP_TOP, COLORS
+from minidiffuser_ros.simulation.tasks.objects import BLOCK_HALF_SIZE, BUTTON_CAP_TOP
+from minidiffuser_ros.simulation.tasks.stack_pair import COLORS as PLAYED
+from minidiffuser_ros.simulation.world import COLORS
 
 OPEN, CLOSED = 1.0, 0.0
 FINGERTIP_BELOW_TOOL = 0.0085
@@ -67,7 +69,7 @@ class ColorPolicy:
 
 def plan(observation: Observation, instruction: str) -> list[Keypose]:
     """Keyposes for "push the X button" or "stack the X block on the Y block"."""
-    colors = [word for word in re.findall(r"[a-z]+", instruction) if word in COLORS]
+    colors = [word for word in re.findall(r"[a-z]+", instruction) if word in PLAYED]
     if "button" in instruction and len(colors) == 1:
         x, y, _ = locate(observation, colors[0])
         top = BUTTON_CAP_TOP + FINGERTIP_BELOW_TOOL
@@ -88,10 +90,10 @@ def plan(observation: Observation, instruction: str) -> list[Keypose]:
 
 def locate(observation: Observation, color: str) -> tuple[float, float, float]:
     """Centre x, y in metres and yaw in rad of what has this colour: its tightest upright box, seen from above."""
-    directions = np.stack([np.array(c) / np.linalg.norm(c) for c in (*COLORS.values(), (0.5, 0.47, 0.43))])
+    directions = np.stack([np.array(c) / np.linalg.norm(c) for c in (*(COLORS[name] for name in PLAYED), (0.5, 0.47, 0.43))])
     colors = observation.colors.astype(float) + 1.0
     nearest = (colors / np.linalg.norm(colors, axis=1, keepdims=True) @ directions.T).argmax(axis=1)
-    seen = observation.points[nearest == list(COLORS).index(color)]
+    seen = observation.points[nearest == PLAYED.index(color)]
     if len(seen) < 5:
         raise InstructionError(f"nothing {color} is to be seen")
     xy = seen[np.linalg.norm(seen[:, :2] - np.median(seen[:, :2], axis=0), axis=1) < 0.05, :2]

@@ -68,7 +68,7 @@ def test_the_demo_plays_all_tasks_and_leaves_results_and_no_process(tmp_path: Pa
     assert "2 of 2 succeeded" in output
     assert marked_processes() == []
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert [episode["task"] for episode in summary["episodes"]] == ["push_button", "stack_blocks"]
+    assert [episode["task"] for episode in summary["episodes"]] == ["push_button", "stack_pair"]
     assert all(episode["latency_ms"]["move"] > 100 for episode in summary["episodes"])
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.width > 6 * 400
@@ -113,7 +113,7 @@ def test_the_shipped_policy_performs_a_sentence_of_each_task(tmp_path: Path) -> 
     assert process.returncode == 0, output
     episodes = json.loads((tmp_path / "summary.json").read_text())["episodes"]
     # One of the two of a task may fail: the policy is measured elsewhere, here the graph is.
-    assert {episode["task"] for episode in episodes if episode["success"]} == {"push_button", "stack_blocks"}
+    assert {episode["task"] for episode in episodes if episode["success"]} == {"push_button", "stack_pair"}
     assert all(episode["latency_ms"]["denoise"] > 0.0 for episode in episodes)
 
 

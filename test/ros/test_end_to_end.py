@@ -123,7 +123,7 @@ def test_a_sentence_the_policy_cannot_use_fails_with_its_reason(graph: Graph) ->
 
 def test_a_simulator_that_dies_in_mid_run_ends_the_run_with_a_reason(graph: Graph) -> None:
     """The last test of this graph: it breaks it."""
-    sentence = graph.lay_out("stack_blocks", 100005)
+    sentence = graph.lay_out("stack_pair", 100005)
     victims = [r.process for r in graph.group._running if r.spec.name == "simulator"]
     killed: list[float] = []
 

@@ -25,8 +25,10 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import apply, transform_from
 from minidiffuser_ros.nodes.simulator import SimulatorNode
 from minidiffuser_ros.simulation.protocol import ServedWorld
+from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tasks import make_task
-from minidiffuser_ros.simulation.world import BUTTON_CAP_TOP, CAMERA, CAMERA_MOUNTS, compile_model
+from minidiffuser_ros.simulation.tasks.objects import BUTTON_CAP_TOP
+from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS, SceneBuilder
 from minidiffuser_ros.srv import ResetSimulation
 
 pytestmark = pytest.mark.ros
@@ -166,8 +168,9 @@ def test_an_address_that_cannot_be_served_is_a_configuration_error() -> None:
 
 def laid_out(variation: int) -> tuple[mujoco.MjData, list[Keypose]]:
     """The same layout in a world of our own, and the keyposes of its expert."""
-    model = compile_model()
-    data = mujoco.MjData(model)
-    task = make_task(TASK)
-    task.reset(model, data, SEED, variation)
-    return data, task.expert(data)
+    task, scene = make_task(TASK), SceneBuilder()
+    task.build(scene)
+    model = scene.compile()
+    stage = Stage(model, mujoco.MjData(model))
+    task.reset(stage, SEED, variation)
+    return stage.data, list(task.expert(stage))
