@@ -8,18 +8,23 @@ from pathlib import Path
 HELP = "Make demonstrations in simulation. Existing ones are kept, so a stopped run goes on where it was."
 EPILOG = """examples:
   minidiffuser demos --out data/tabletop_small
-  minidiffuser demos --out data/stacking --tasks stack_pair --per-task 50"""
+  minidiffuser demos --out data/all --all --per-task 20 --rgbd
+  minidiffuser demos --out data/stacking --tasks stack_pair --per-task 50 --shift looks"""
+SMALL = ("push_button", "stack_pair")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
     parser.add_argument("--out", type=Path, required=True, help="folder for the demonstrations, one .npz file each")
-    parser.add_argument(
-        "--tasks", nargs="+", default=["push_button", "stack_pair"], help="tasks to demonstrate (default: both)"
-    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--tasks", nargs="+", default=list(SMALL), help=f"tasks (default: {' '.join(SMALL)})")
+    which.add_argument("--all", action="store_true", help="every task")
     parser.add_argument("--per-task", type=int, default=800, help="seeds per task (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; training seeds lie below 100000 (default: 0)")
+    parser.add_argument("--shift", default="none", help="draw more from the seed, such as 'looks' (default: none)")
+    parser.add_argument("--rgbd", action="store_true", help="keep pictures, depths and the arm's trajectory, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="spread over a Ray cluster, 'local' or HOST:PORT")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,35 +33,47 @@ def run(args: argparse.Namespace) -> int:
 
     from minidiffuser_ros.cli.jobs import results_of
     from minidiffuser_ros.contract.errors import ConfigurationError
-    from minidiffuser_ros.simulation.tasks import make_task
+    from minidiffuser_ros.episodes.demonstration import write_demonstration
+    from minidiffuser_ros.simulation.shifts import SPLITS, shift_named
+    from minidiffuser_ros.simulation.tasks import TASKS, make_task
 
-    if args.per_task < 1 or args.workers < 1 or args.seed < 0 or args.seed + args.per_task > 100000:
+    end = SPLITS["training"].stop
+    if args.per_task < 1 or args.workers < 1 or args.seed < 0 or args.seed + args.per_task > end:
         raise ConfigurationError(
-            f"--per-task and --workers must be at least 1 and all seeds below 100000, "
+            f"--per-task and --workers must be at least 1 and all seeds below {end}, "
             f"got {args.per_task}, {args.workers} and first seed {args.seed}"
         )
-    args.tasks = list(dict.fromkeys(args.tasks))
-    for task in args.tasks:
-        make_task(task)
-    jobs = [(args.out / task / f"{seed:06d}.npz", task, seed)
-            for seed in range(args.seed, args.seed + args.per_task) for task in args.tasks]  # fmt: skip
+    tasks = list(TASKS) if args.all else list(dict.fromkeys(args.tasks))
+    for task in tasks:
+        make_task(task).check_variation(None, shift_named(args.shift))
+    # Task by task, as a worker keeps few scenes compiled.
+    seeds = range(args.seed, args.seed + args.per_task)
+    jobs = [
+        (args.out / task / f"{seed:06d}.npz", task, seed, args.shift, args.rgbd) for task in tasks for seed in seeds
+    ]
     missing = [job for job in jobs if not job[0].exists()]
     failed = 0
-    results = results_of(_make, missing, args.workers)
-    for succeeded in tqdm(results, total=len(jobs), initial=len(jobs) - len(missing), unit="demo"):
-        failed += not succeeded
+    results = results_of(_make, missing, args.workers, args.ray)
+    for path, content in tqdm(results, total=len(jobs), initial=len(jobs) - len(missing), unit="demo"):
+        if content is None:
+            failed += 1
+        else:
+            write_demonstration(content, path)
     print(f"{len(jobs) - failed} demonstrations in {args.out}; the expert failed in {failed}")
     return 0
 
 
-def _make(job: tuple[Path, str, int]) -> bool:
-    from minidiffuser_ros.episodes.demonstration import save_demonstration
+def _make(job: tuple[Path, str, int, str, bool]) -> tuple[Path, bytes | None]:
+    """The content of a file, or None where the expert failed. Only the caller writes: a worker may be far away."""
+    from minidiffuser_ros.episodes.demonstration import packed
+    from minidiffuser_ros.episodes.recording import Recorder
+    from minidiffuser_ros.simulation.shifts import shift_named
     from minidiffuser_ros.simulation.tabletop import shared_world
     from minidiffuser_ros.training.demonstrations import Disturbance, demonstrate
 
-    path, task, seed = job
-    demonstration = demonstrate(shared_world(), task, seed, Disturbance())
+    path, task, seed, shift, rgbd = job
+    recorder = Recorder() if rgbd else None
+    demonstration = demonstrate(shared_world(), task, seed, Disturbance(), shift_named(shift), recorder)
     if demonstration is None:
-        return False
-    save_demonstration(demonstration, path)
-    return True
+        return path, None
+    return path, packed(demonstration, None if recorder is None else recorder.recording())

@@ -1,23 +1,85 @@
-"""Many independent jobs over a few processes."""
+"""Many independent jobs over a few processes of this machine, or over a Ray cluster."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+WAITING = 2  # jobs a worker, so that none idles and an interrupted run leaves few half done
+DIED = "a worker process died (killed, or out of memory): what is finished is kept; run the same command again"
 
-def results_of(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+
+def results_of(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, cluster: str | None = None
+) -> Iterator[Result]:
     """Results as they come, in any order; one worker is this process itself.
 
-    function: a module's own, so that other processes find it. They are spawned: a GL context does not survive a fork.
+    function: a module's own, so that other processes find it. cluster: 'local' starts Ray here, anything else is the
+    address of a running cluster, where this package is installed. Raises ConnectionLostError where a worker dies; of
+    Ray's each job is tried again first.
     """
-    if workers == 1:
+    if cluster is not None:
+        yield from _on_ray(function, jobs, workers, cluster)
+    elif workers == 1:
         yield from map(function, jobs)
-        return
-    import multiprocessing
+    else:
+        yield from _on_processes(function, jobs, workers)
 
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap_unordered(function, jobs)
+
+def _on_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    """They are spawned: a GL context does not survive a fork."""
+    remaining = iter(jobs)
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        running: set[Future[Result]] = {pool.submit(function, job) for job in islice(remaining, WAITING * workers)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(function, job) for job in islice(remaining, len(done))}
+                yield from (future.result() for future in done)
+        except BrokenProcessPool:
+            raise ConnectionLostError(f"{DIED}, with fewer --workers if memory is short") from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, cluster: str) -> Iterator[Result]:
+    try:
+        import ray
+    except ImportError:
+        raise ConfigurationError("--ray needs Ray: pip install 'minidiffuser_ros[ray]'") from None
+    local = cluster == "local"
+    try:
+        ray.init(
+            address="local" if local else cluster, num_cpus=workers if local else None, log_to_driver=False,
+            include_dashboard=False if local else None, logging_level=logging.ERROR,
+        )  # fmt: skip
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"no Ray cluster answers at '{cluster}' ({error}): name 'local' or HOST:PORT of one"
+        ) from None
+    try:
+        # One job a process at a time; a process is used again and keeps its compiled scenes.
+        remote: Any = ray.remote(num_cpus=1, max_retries=2)(function)
+        remaining = iter(jobs)
+        running = [remote.remote(job) for job in islice(remaining, WAITING * workers)]
+        while running:
+            done, running = ray.wait(running)
+            running += [remote.remote(job) for job in islice(remaining, len(done))]
+            yield from ray.get(done)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None  # what the function raised
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.RaySystemError):
+        raise ConnectionLostError(DIED) from None
+    finally:
+        ray.shutdown()

@@ -1,7 +1,11 @@
-"""One demonstration: an observation before each keypose and the keypose that followed; one .npz file each."""
+"""One demonstration: an observation before each keypose and the keypose that followed; one .npz file each.
+
+The file may keep a recording, too, which training never reads.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE, Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
+from minidiffuser_ros.episodes.recording import Recording
 
 FORMAT = 1
 ARRAYS: dict[str, type[np.generic]] = {
@@ -69,8 +74,8 @@ def demonstration_of(
     )
 
 
-def save_demonstration(demonstration: Demonstration, path: Path) -> None:
-    """Write to a temporary name and rename: a file that exists is complete, and a failure leaves nothing behind."""
+def packed(demonstration: Demonstration, recording: Recording | None = None) -> bytes:
+    """The content of a demonstration's file."""
     header = {
         "format": FORMAT,
         "task": demonstration.task,
@@ -79,19 +84,41 @@ def save_demonstration(demonstration: Demonstration, path: Path) -> None:
         "instructions": list(demonstration.instructions),
         "spec": demonstration.spec.to_dict(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {name: getattr(demonstration, name) for name in ARRAYS}
+    if recording is not None:
+        arrays |= vars(recording)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    return buffer.getvalue()
+
+
+def write_demonstration(content: bytes, path: Path) -> None:
+    """Write what `packed` made to a temporary name and rename it: a file that exists is complete.
+
+    Raises EpisodeError where it cannot be written, as on a full disk; then nothing is left behind.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.savez_compressed(
-                file, header=np.array(json.dumps(header)), **{name: getattr(demonstration, name) for name in ARRAYS}
-            )
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise EpisodeError(
+            f"cannot write the demonstration {path} ({error.strerror}): make room or name another folder; "
+            "those already written are complete, and the same command goes on with the others"
+        ) from None
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def save_demonstration(demonstration: Demonstration, path: Path, recording: Recording | None = None) -> None:
+    """`write_demonstration` of `packed`."""
+    write_demonstration(packed(demonstration, recording), path)
 
 
 def load_demonstration(path: Path) -> Demonstration:

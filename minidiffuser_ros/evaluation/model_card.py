@@ -10,9 +10,9 @@ from typing import Any
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+from minidiffuser_ros.simulation.shifts import SPLITS
 
 CARD = "README.md"
-FIRST_TEST_SEED = 100000  # `minidiffuser demos` uses seeds below
 
 
 def write_model_card(folder: Path, report: Mapping[str, Any], first_seed: int) -> Path:
@@ -36,7 +36,7 @@ def _card(
     used, held_out = training["config"], training.get("held_out", {})
     diffused = "positions" if config.model.rotation == "bins" else "keyposes"
     demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
-    unseen = ", none of them used in training" if first_seed >= FIRST_TEST_SEED else ""
+    unseen = ", none of them used in training" if first_seed not in SPLITS["training"] else ""
     rows = [
         f"| {task} | {rate['success']:.0%} | {rate['low']:.0%} - {rate['high']:.0%} | {rate['n']} | "
         f"{report['expert'][task]['success']:.0%} |"
@@ -51,7 +51,7 @@ def _card(
         "",
         "## Success",
         "",
-        f"Directly stepped simulation, seeds from {first_seed}{unseen}; Wilson 95 % intervals.",
+        f"Directly stepped simulation, seeds from {first_seed}{unseen}{_shifted(report)}; Wilson 95 % intervals.",
         "",
         "| task | success | 95 % interval | episodes | scripted expert |",
         "|---|---|---|---|---|",
@@ -79,6 +79,11 @@ def _card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _shifted(report: Mapping[str, Any]) -> str:
+    shift = report.get("shift", "none")
+    return "" if shift == "none" else f", with the shift '{shift}'"
 
 
 def _held_out(metrics: Mapping[str, Any]) -> str:

@@ -15,11 +15,14 @@ Pair = tuple[Rollout, Rollout]
 
 
 class RolloutLog:
-    """One JSON line a scene below a first line that says whose they are; another checkpoint's lines are dropped."""
+    """One JSON line a scene below a first line that says whose they are.
 
-    def __init__(self, path: Path, checkpoint: Path) -> None:
+    Lines of another checkpoint or shift are dropped.
+    """
+
+    def __init__(self, path: Path, checkpoint: Path, shift: str) -> None:
         self._path = path
-        self._owner = {"checkpoint": _digest(checkpoint)}
+        self._owner = {"checkpoint": _digest(checkpoint), "shift": shift}
         self.pairs: dict[tuple[str, int], Pair] = {}
         if path.exists():
             self._read(path.read_text().splitlines())

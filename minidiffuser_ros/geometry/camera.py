@@ -41,6 +41,11 @@ class PinholeCamera:
             width, height, self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
         )
 
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The intrinsic matrix [3, 3]."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
     def deproject(self, depth: NDArray[np.floating]) -> NDArray[np.float32]:
         """Points [H, W, 3] in the optical frame from metric depth [H, W] along z."""
         if depth.shape != (self.height, self.width):

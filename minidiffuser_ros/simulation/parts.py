@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,24 +23,24 @@ def numbers(*values: float) -> str:
     return " ".join(f"{v:.6g}" for v in values)
 
 
-def box(body: ET.Element, half_size: Vector, position: Vector = (0, 0, 0), **attributes: object) -> ET.Element:
+def box(body: ET.Element, half_size: Vector, position: Vector = (0, 0, 0), **attributes: Any) -> ET.Element:
     """A box by half its edges [3]. Attributes: see `geom`."""
     return geom(body, "box", half_size, position, **attributes)
 
 
 def cylinder(
-    body: ET.Element, radius: float, half_height: float, position: Vector = (0, 0, 0), **attributes: object
+    body: ET.Element, radius: float, half_height: float, position: Vector = (0, 0, 0), **attributes: Any
 ) -> ET.Element:
     """A cylinder along z, unless turned by `euler`."""
     return geom(body, "cylinder", (radius, half_height), position, **attributes)
 
 
-def capsule(body: ET.Element, radius: float, start: Vector, end: Vector, **attributes: object) -> ET.Element:
+def capsule(body: ET.Element, radius: float, start: Vector, end: Vector, **attributes: Any) -> ET.Element:
     """A rod with round ends between two points [3]."""
     return geom(body, "capsule", (radius,), None, fromto=numbers(*start, *end), **attributes)
 
 
-def ball(body: ET.Element, radius: float, position: Vector = (0, 0, 0), **attributes: object) -> ET.Element:
+def ball(body: ET.Element, radius: float, position: Vector = (0, 0, 0), **attributes: Any) -> ET.Element:
     """A sphere."""
     return geom(body, "sphere", (radius,), position, **attributes)
 
@@ -55,7 +56,7 @@ def geom(
     mass: float | None = None,
     friction: float = 1.0,
     solid: bool = True,
-    **attributes: object,
+    **attributes: Any,
 ) -> ET.Element:
     """A geom of one colour; `solid=False` is seen and touches nothing. Further attributes are MJCF's own.
 
@@ -85,7 +86,7 @@ def ring(
     position: Vector = (0, 0, 0),
     *,
     segments: int = 16,
-    **attributes: object,
+    **attributes: Any,
 ) -> list[ET.Element]:
     """A wall around z whose inside is free up to `radius`: boxes side by side, as a convex hull would fill the hole.
 
@@ -104,7 +105,7 @@ def ring(
                 (position[0] + middle * np.cos(angle), position[1] + middle * np.sin(angle), position[2]),
                 euler=(0.0, 0.0, angle),
                 name=None if name is None else f"{name}_{index}",
-                mass=None if mass is None else float(mass) / segments,  # type: ignore[arg-type]
+                mass=None if mass is None else float(mass) / segments,
                 **attributes,
             )
         )
@@ -112,7 +113,7 @@ def ring(
 
 
 def tray(
-    body: ET.Element, half_size: Vector, wall: float, position: Vector = (0, 0, 0), **attributes: object
+    body: ET.Element, half_size: Vector, wall: float, position: Vector = (0, 0, 0), **attributes: Any
 ) -> list[ET.Element]:
     """A box open at the top: a floor and four walls `wall` thick. half_size [3]: of the whole, from outside."""
     x, y, z = half_size
@@ -127,24 +128,24 @@ def tray(
     ]
 
 
-def slide(body: ET.Element, name: str, axis: Vector, limits: tuple[float, float], **attributes: object) -> ET.Element:
+def slide(body: ET.Element, name: str, axis: Vector, limits: tuple[float, float], **attributes: Any) -> ET.Element:
     """A joint along an axis [3] between two limits in metres; MJCF's own attributes such as damping, frictionloss."""
     return _joint(body, "slide", name, axis, limits, attributes)
 
 
-def hinge(body: ET.Element, name: str, axis: Vector, limits: tuple[float, float], **attributes: object) -> ET.Element:
+def hinge(body: ET.Element, name: str, axis: Vector, limits: tuple[float, float], **attributes: Any) -> ET.Element:
     """A joint about an axis [3] through the body's origin, between two limits in radians."""
     return _joint(body, "hinge", name, axis, limits, attributes)
 
 
 def _joint(
-    body: ET.Element, kind: str, name: str, axis: Vector, limits: tuple[float, float], attributes: dict[str, object]
+    body: ET.Element, kind: str, name: str, axis: Vector, limits: tuple[float, float], attributes: dict[str, Any]
 ) -> ET.Element:
-    values = {"damping": 1.0, "armature": 0.01} | attributes
-    return ET.SubElement(
-        body, "joint", type=kind, name=name, axis=numbers(*axis), range=numbers(*limits), limited="true",
-        **{key: str(value) for key, value in values.items()},
-    )  # fmt: skip
+    element = ET.SubElement(body, "joint", type=kind, name=name, axis=numbers(*axis), limited="true")
+    element.set("range", numbers(*limits))
+    for key, value in ({"damping": 1.0, "armature": 0.01} | attributes).items():
+        element.set(key, str(value))
+    return element
 
 
 def child(body: ET.Element, name: str, position: Vector = (0, 0, 0)) -> ET.Element:
@@ -152,7 +153,7 @@ def child(body: ET.Element, name: str, position: Vector = (0, 0, 0)) -> ET.Eleme
     return ET.SubElement(body, "body", name=name, pos=numbers(*position))
 
 
-def site(body: ET.Element, name: str, position: Vector = (0, 0, 0), **attributes: object) -> ET.Element:
+def site(body: ET.Element, name: str, position: Vector = (0, 0, 0), **attributes: Any) -> ET.Element:
     """A named place on a body, for rules and experts; cameras do not see it."""
     element = ET.SubElement(body, "site", name=name, pos=numbers(*position), size="0.001", group="4")
     for key, value in attributes.items():

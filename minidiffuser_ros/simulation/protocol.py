@@ -33,7 +33,7 @@ ANSWER_TIMEOUT_S = 5.0
 Picture = tuple[NDArray[np.uint8], NDArray[np.float32]]
 
 
-class ExchangeableSimulator(MujocoSimulator):  # type: ignore[misc]
+class ExchangeableSimulator(MujocoSimulator):
     """franky-sim's simulator whose scene can be exchanged while it runs: the arm goes on where it is.
 
     What it keeps of a scene are model, data and the addresses of the robot's joints in them; it has no method to change
@@ -42,13 +42,13 @@ class ExchangeableSimulator(MujocoSimulator):  # type: ignore[misc]
 
     def take_over(self, fresh: MujocoSimulator) -> None:
         """Go on in the scene of another simulator that was initialised and never stepped. Call it between two steps."""
-        model, data = fresh.model, fresh.data
+        model, data, before = fresh.model, fresh.data, self.data
         for name in (model.joint(i).name for i in range(model.njnt)):
             if name.startswith(PREFIX):
-                mine, theirs = self._mj_data.joint(name), data.joint(name)
+                mine, theirs = before.joint(name), data.joint(name)
                 theirs.qpos[:], theirs.qvel[:] = mine.qpos, mine.qvel
                 theirs.qfrc_applied[:] = mine.qfrc_applied
-        data.time = self._mj_data.time
+        data.time = before.time
         self._mj_model, self._mj_data = model, data
         for index, robot in enumerate(self._robots):
             robot._attach_to_scene(model, data, f"robot{index}_")
@@ -118,7 +118,9 @@ class ServedWorld:
 
         return self._in_physics(judge)
 
-    def snapshot(self, model: mujoco.MjModel | None, data: mujoco.MjData | None) -> tuple[mujoco.MjModel, mujoco.MjData]:
+    def snapshot(
+        self, model: mujoco.MjModel | None, data: mujoco.MjData | None
+    ) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """Copies of colours and positions as they are now, into a former snapshot's model and data where they fit."""
 
         def copied() -> tuple[mujoco.MjModel, mujoco.MjData]:

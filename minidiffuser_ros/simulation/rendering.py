@@ -30,7 +30,9 @@ class RgbdRenderer:
         self._option = mujoco.MjvOption()
         self._viewport = mujoco.MjrRect(0, 0, camera.width, camera.height)
 
-    def render(self, model: mujoco.MjModel, data: mujoco.MjData, name: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def render(
+        self, model: mujoco.MjModel, data: mujoco.MjData, name: str
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Colour [H, W, 3] and metric depth along z [H, W] of camera `name`; the far plane reads as NaN."""
         self._gl.make_current()
         view = mujoco.MjvCamera()

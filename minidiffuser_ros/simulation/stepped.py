@@ -23,6 +23,8 @@ from minidiffuser_ros.simulation.world import PREFIX
 Array = NDArray[np.float64]
 
 TIMESTEP_S = 0.002
+TRAJECTORY_STEPS = 10
+TRAJECTORY_PERIOD_S = TRAJECTORY_STEPS * TIMESTEP_S
 LINEAR_SPEED, ANGULAR_SPEED = 0.5, 2.0  # m/s and rad/s, means over a motion
 WAYPOINT_SPACING = 0.02  # m
 MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
@@ -36,6 +38,7 @@ class SteppedArm:
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, kinematics: FrankaKinematics) -> None:
         self._model, self._data, self._kinematics = model, data, kinematics
         self.after_step: Callable[[], None] = lambda: None
+        self._trajectory: list[Array] = []
         joints = [model.joint(f"{PREFIX}fr3_joint{i}") for i in range(1, 8)]
         self._qpos = np.array([joint.qposadr[0] for joint in joints])
         self._dofs = np.array([joint.dofadr[0] for joint in joints])
@@ -60,6 +63,11 @@ class SteppedArm:
         return float(np.clip(self._data.qpos[self._fingers].sum() / MAX_GRIPPER_WIDTH, 0.0, 1.0))
 
     @property
+    def asked_opening(self) -> float:
+        """Where the gripper was told to be, in [0, 1]."""
+        return float(self._data.ctrl[self._hand] / (0.5 * MAX_GRIPPER_WIDTH))
+
+    @property
     def tool_transform(self) -> Array:
         """T_base_tool [4, 4]."""
         return self._kinematics.forward(self.joint_positions)
@@ -69,6 +77,11 @@ class SteppedArm:
         """As a real arm reports itself."""
         width = float(self._data.qpos[self._fingers].sum())
         return ArmState(self.joint_positions, self.tool_transform, width, ArmMode.IDLE)
+
+    @property
+    def trajectory(self) -> Array:
+        """The way of the last motion [N, 9], every TRAJECTORY_PERIOD_S: seconds, joints in rad, gripper opening."""
+        return np.array(self._trajectory).reshape(-1, 9)
 
     def home(self, opening: float) -> None:
         """Put the arm at its home joints at once, at rest; for resets only."""
@@ -83,6 +96,7 @@ class SteppedArm:
     def execute(self, keypose: Keypose) -> None:
         """Move in a straight line, settle, then drive the gripper. Raises MotionError where the line cannot be."""
         path = self.plan(keypose)
+        self._trajectory = []
         start, _ = pose_of(self._kinematics.forward(self._target))
         distance, angle = keypose.distance_to(start, pose_of(self._kinematics.forward(self._target))[1])
         duration = max(MIN_MOTION_S, distance / LINEAR_SPEED, np.deg2rad(angle) / ANGULAR_SPEED)
@@ -133,4 +147,6 @@ class SteppedArm:
         self._data.ctrl[self._ctrl] = joints
         self._data.qfrc_applied[self._dofs] = self._data.qfrc_bias[self._dofs]
         mujoco.mj_step(self._model, self._data)
+        if round(self._data.time / TIMESTEP_S) % TRAJECTORY_STEPS == 0:
+            self._trajectory.append(np.array([self._data.time, *self._data.qpos[self._qpos], self.opening]))
         self.after_step()

@@ -13,11 +13,14 @@ import numpy as np
 
 from minidiffuser_ros.contract.errors import MotionError, ObservationError
 from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
+from minidiffuser_ros.episodes.recording import Recorder
 from minidiffuser_ros.geometry.rotation import quat_from_yaw, quat_multiply
 
 if TYPE_CHECKING:
     # Handed in ready-made: what learns from files needs no simulator.
+    from minidiffuser_ros.simulation.shifts import Shift
     from minidiffuser_ros.simulation.tabletop import Tabletop
 
 
@@ -30,25 +33,52 @@ class Disturbance:
     yaw: float = 0.05
 
 
-def demonstrate(world: Tabletop, task: str, seed: int, disturbance: Disturbance) -> Demonstration | None:
+def demonstrate(
+    world: Tabletop,
+    task: str,
+    seed: int,
+    disturbance: Disturbance,
+    shift: Shift,
+    recorder: Recorder | None = None,
+) -> Demonstration | None:
     """One demonstration, or None where the expert did not succeed from this seed, or could not reach or see.
 
-    The last step repeats the last keypose: a finished policy stays where it is.
+    Where a disturbed one fails, as it may where millimetres count, the expert shows it again without errors.
     """
-    world.reset(task, seed)
     rng = np.random.default_rng([seed, 1])
-    disturbed = rng.random() < disturbance.probability
+    attempts = [disturbance, None] if rng.random() < disturbance.probability else [None]
+    for attempt in attempts:
+        world.reset(task, seed, shift=shift)
+        try:
+            steps = _perform(world, rng, attempt, recorder)
+        except (MotionError, ObservationError):
+            continue
+        if world.success():
+            return demonstration_of(task, world.task.variation, seed, world.task.instructions(), steps)
+    return None
+
+
+def _perform(
+    world: Tabletop, rng: np.random.Generator, disturbance: Disturbance | None, recorder: Recorder | None
+) -> list[tuple[Observation, Keypose]]:
+    """What was seen before each keypose. The last step repeats the last keypose: a finished policy stays there."""
+    if recorder is not None:
+        recorder.clear()
     steps = []
-    try:
-        for keypose in world.expert():
-            steps.append((world.observe(), keypose))
-            world.execute(_beside(keypose, rng, disturbance) if disturbed else keypose)
-        steps.append((world.observe(), keypose))
-    except (MotionError, ObservationError):
-        return None
-    if not world.success():
-        return None
-    return demonstration_of(task, world.task.variation, seed, world.task.instructions(), steps)
+    for keypose in world.expert():
+        steps.append((_look(world, recorder), keypose))
+        world.execute(keypose if disturbance is None else _beside(keypose, rng, disturbance))
+        if recorder is not None:
+            recorder.follow(world.arm.trajectory)
+    steps.append((_look(world, recorder), keypose))
+    return steps
+
+
+def _look(world: Tabletop, recorder: Recorder | None) -> Observation:
+    views = world.views()
+    if recorder is not None:
+        recorder.see(views)
+    return world.observe(views)
 
 
 def _beside(keypose: Keypose, rng: np.random.Generator, disturbance: Disturbance) -> Keypose:

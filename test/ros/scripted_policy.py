@@ -90,7 +90,9 @@ def plan(observation: Observation, instruction: str) -> list[Keypose]:
 
 def locate(observation: Observation, color: str) -> tuple[float, float, float]:
     """Centre x, y in metres and yaw in rad of what has this colour: its tightest upright box, seen from above."""
-    directions = np.stack([np.array(c) / np.linalg.norm(c) for c in (*(COLORS[name] for name in PLAYED), (0.5, 0.47, 0.43))])
+    directions = np.stack(
+        [np.array(c) / np.linalg.norm(c) for c in (*(COLORS[name] for name in PLAYED), (0.5, 0.47, 0.43))]
+    )
     colors = observation.colors.astype(float) + 1.0
     nearest = (colors / np.linalg.norm(colors, axis=1, keepdims=True) @ directions.T).argmax(axis=1)
     seen = observation.points[nearest == PLAYED.index(color)]

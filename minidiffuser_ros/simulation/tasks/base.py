@@ -93,8 +93,8 @@ class Task(abc.ABC):
     def _lay_out(self, stage: Stage, rng: np.random.Generator) -> None:
         """Place and paint the objects of this variation. All are parked, joints at rest, colours as last time."""
 
-    def update(self, stage: Stage) -> None:  # noqa: B027: most rules speak of the end only
-        """Watch one physics step; what must not have happened meanwhile is remembered here."""
+    def update(self, stage: Stage) -> None:  # noqa: B027
+        """Watch one physics step and remember what must not have happened; most rules speak of the end only."""
 
     @abc.abstractmethod
     def success(self, stage: Stage) -> bool:
@@ -136,7 +136,9 @@ def scatter(rng: np.random.Generator, count: int, low: Array, high: Array, dista
     raise RuntimeError(f"{count} objects at {distance} m do not fit between {low} and {high}")
 
 
-def some_colors(rng: np.random.Generator, first: Sequence[str], count: int, palette: Sequence[str] = COLOR_NAMES) -> list[str]:
+def some_colors(
+    rng: np.random.Generator, first: Sequence[str], count: int, palette: Sequence[str] = COLOR_NAMES
+) -> list[str]:
     """`count` colours without repetition: `first`, then others of the palette at random."""
     others = [color for color in palette if color not in first]
     return [*first, *rng.permutation(others)[: count - len(first)].tolist()]

@@ -22,7 +22,9 @@ def add_button(scene: SceneBuilder, name: str) -> None:
     base = scene.fixture(name)
     box(base, (0.038, 0.038, 0.0125), (0, 0, 0.0125), color=GREY)
     cap = child(base, f"{name}_cap")
-    slide(cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), stiffness=150, springref=0.004, damping=2, armature=0.02)
+    slide(
+        cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), stiffness=150, springref=0.004, damping=2, armature=0.02
+    )
     half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
     cylinder(cap, BUTTON_CAP_RADIUS, half, (0, 0, BUTTON_CAP_TOP - half), name=f"{name}_cap", mass=0.03)
     scene.let_pass(name, f"{name}_cap")
