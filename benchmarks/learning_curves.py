@@ -7,6 +7,7 @@ Every run trains the same way but for what its name says: `M=1` ... `M=128`, and
 ends, with its learning rate, after a tenth of the steps. A run that was stopped goes on; finished ones are kept.
 Rows of OUT/<run>/curve.json: step, minutes, within_1cm, rotation_within_5deg.
 The learning rate is the same for all unless --learning-rates names one for a run: with M = 1 try several.
+--everywhere sets switches of every run; give each such choice an OUT of its own.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, nargs="*", default=[1, 8, 64, 128], help="values of M")
     parser.add_argument("--switches", nargs="*", choices=SWITCHES, default=list(SWITCHES))
+    parser.add_argument("--everywhere", nargs="*", choices=SWITCHES, default=[], help="switches of every run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--switch-seeds", type=int, default=1, help="of these seeds, how many for the switches")
     parser.add_argument("--tenth", action="store_true", help="M = 64 with a tenth of the steps, too")
@@ -107,7 +109,9 @@ def _train(run: Run, args: argparse.Namespace) -> None:
         learning_rate=float(rates.get(run.name, TrainingConfig.learning_rate)),
     )  # fmt: skip
     training, held_out = load_split(args.data, MiniDiffuserConfig().rotation_bins)
-    model = replace(MiniDiffuserConfig(), **SWITCHES.get(run.switch, {}))
+    model = MiniDiffuserConfig()
+    for switch in (*args.everywhere, run.switch):
+        model = replace(model, **SWITCHES.get(switch, {}))
     trainer = Trainer(config, PolicyConfig(spec=training.spec, model=model), training, Processes(args.device))
     if (folder / STATE).exists():
         trainer.resume(folder)

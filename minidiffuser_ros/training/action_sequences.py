@@ -9,7 +9,7 @@ from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.action_condition import ActionInputs
 from minidiffuser_ros.model.action_unet import ActionUNet
 from minidiffuser_ros.training.config import Loss
-from minidiffuser_ros.training.objective import position_loss
+from minidiffuser_ros.training.objective import regression_loss
 from minidiffuser_ros.training.two_level import NoisedTargets, draw_level_two, noised_targets
 
 
@@ -34,4 +34,4 @@ def action_sequence_loss(
 def noised_sequence_loss(network: ActionUNet, inputs: ActionInputs, noised: NoisedTargets, loss: Loss) -> Tensor:
     """Mini-Diffuser v2, eq. 9: the mean over B observations, each encoded once, and M noised sequences of each."""
     prediction = network.denoise(network.encode(inputs), noised.noisy, noised.timesteps)
-    return position_loss(prediction, noised.target, loss)
+    return regression_loss(prediction, noised.target, loss)

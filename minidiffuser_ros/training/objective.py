@@ -15,8 +15,8 @@ from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.two_level import TwoLevelBatch
 
 
-def position_loss(prediction: Tensor, target: Tensor, loss: Loss) -> Tensor:
-    """Eq. 9 of v2: the mean over B, M and the axes of both [B, M, ...]; squares as printed, or absolute values."""
+def regression_loss(prediction: Tensor, target: Tensor, loss: Loss) -> Tensor:
+    """Eq. 9 of v2, of whatever is diffused: the mean over both [B, M, ...]; squares as printed, or absolute values."""
     difference = prediction - target
     return difference.square().mean() if loss == "l2" else difference.abs().mean()
 
@@ -46,13 +46,13 @@ def losses_of(
             prediction = predict(*known)
             logits, gripper = network.classify(condition, batch.head_positions)
     if logits is None:
-        rotation = position_loss(prediction[..., POSITION:], noised.target[..., POSITION:], loss)
+        rotation = regression_loss(prediction[..., POSITION:], noised.target[..., POSITION:], loss)
     else:
         bins = observed.bins.unsqueeze(1).expand(logits.shape[:-1])
         rotation = F.cross_entropy(logits.flatten(0, 2), bins.flatten())
     openings = observed.openings.unsqueeze(1).expand_as(gripper)
     losses = {
-        "position": position_loss(prediction[..., :POSITION], noised.target[..., :POSITION], loss),
+        "position": regression_loss(prediction[..., :POSITION], noised.target[..., :POSITION], loss),
         "rotation": rotation,
         "gripper": F.binary_cross_entropy_with_logits(gripper, openings),
     }

@@ -12,7 +12,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.policy.inputs import PositionScale
 from minidiffuser_ros.training.config import TrainingConfig
-from minidiffuser_ros.training.objective import position_loss
+from minidiffuser_ros.training.objective import regression_loss
 from minidiffuser_ros.training.two_level import TwoLevelSampler, draw_level_two, noised_targets
 
 SCHEDULE = NoiseSchedule(ScheduleConfig())
@@ -82,7 +82,7 @@ def test_the_loss_is_the_mean_over_all_pairs_of_observation_and_sample(loss: str
         float(abs(prediction[i, j, axis] - target[i, j, axis]) ** power) / 3
         for i in range(3) for j in range(5) for axis in range(3)
     ) / (3 * 5)  # fmt: skip
-    assert float(position_loss(prediction, target, loss)) == pytest.approx(by_hand, rel=1e-5)  # type: ignore[arg-type]
+    assert float(regression_loss(prediction, target, loss)) == pytest.approx(by_hand, rel=1e-5)  # type: ignore[arg-type]
 
 
 def test_settings_that_make_no_sense_are_refused_by_name() -> None:
