@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +16,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostE
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+CONNECT_S = 5.0
 WAITING = 2  # jobs a worker, so that none idles and an interrupted run leaves few half done
 DIED = "a worker process died (killed, or out of memory): what is finished is kept; run the same command again"
 
@@ -60,11 +62,14 @@ def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
         raise ConfigurationError("--ray needs Ray: pip install 'minidiffuser_ros[ray]'") from None
     local = cluster == "local"
     try:
+        if not local:
+            host, _, port = cluster.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_S).close()  # Ray itself would wait for minutes
         ray.init(
             address="local" if local else cluster, num_cpus=workers if local else None, log_to_driver=False,
             include_dashboard=False if local else None, logging_level=logging.ERROR,
         )  # fmt: skip
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
             f"no Ray cluster answers at '{cluster}' ({error}): name 'local' or HOST:PORT of one"
         ) from None

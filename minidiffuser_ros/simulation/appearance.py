@@ -88,8 +88,7 @@ class Appearance:
                 low, high = place - DISTRACTOR_RADIUS - CLEARANCE, place + DISTRACTOR_RADIUS + CLEARANCE
                 if not any((low < t[1]).all() and (high > t[0]).all() for t in taken):
                     stage.place(name, (*place, 0.0), rng.uniform(-np.pi, np.pi))
-                    for geom in _geoms_of(stage.model, name):
-                        stage.model.geom_rgba[geom, :3] = rng.uniform(0.05, 0.95, 3)
+                    stage.model.geom_rgba[_geoms_of(stage.model, name), :3] = rng.uniform(0.05, 0.95, 3)
                     taken.append((place - DISTRACTOR_RADIUS, place + DISTRACTOR_RADIUS))
                     break
         stage.settle()

@@ -26,6 +26,7 @@ TIMESTEP_S = 0.002
 TRAJECTORY_STEPS = 10
 TRAJECTORY_PERIOD_S = TRAJECTORY_STEPS * TIMESTEP_S
 LINEAR_SPEED, ANGULAR_SPEED = 0.5, 2.0  # m/s and rad/s, means over a motion
+JOINT_SPEEDS = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)  # rad/s, limits of the FR3 (Franka's documentation)
 WAYPOINT_SPACING = 0.02  # m
 MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
 SETTLED_RAD = 5e-4  # the overdamped joints creep towards their targets with a time constant of 0.1 s
@@ -97,22 +98,21 @@ class SteppedArm:
         """Move in a straight line, settle, then drive the gripper. Raises MotionError where the line cannot be."""
         path = self.plan(keypose)
         self._trajectory = []
-        start, _ = pose_of(self._kinematics.forward(self._target))
-        distance, angle = keypose.distance_to(start, pose_of(self._kinematics.forward(self._target))[1])
-        duration = max(MIN_MOTION_S, distance / LINEAR_SPEED, np.deg2rad(angle) / ANGULAR_SPEED)
-        steps = int(duration / TIMESTEP_S)
-        # Minimum-jerk timing along the path: no velocity or acceleration at either end.
-        time = np.linspace(0.0, 1.0, steps)
-        progress = time**3 * (10.0 - 15.0 * time + 6.0 * time**2) * (len(path) - 1)
-        lower = np.minimum(progress.astype(int), len(path) - 2)
-        fraction = (progress - lower)[:, None]
-        for joints in path[lower] * (1.0 - fraction) + path[lower + 1] * fraction:
+        for joints in self._timed(path, keypose):
             self._step(joints)
         self._target = path[-1]
         self._settle()
         if abs(keypose.opening * 0.5 * MAX_GRIPPER_WIDTH - self._data.ctrl[self._hand]) > 1e-4:
             self._data.ctrl[self._hand] = keypose.opening * 0.5 * MAX_GRIPPER_WIDTH
             self._hold(GRIPPER_S)
+
+    def _timed(self, path: Array, keypose: Keypose) -> Array:
+        """Joints [N, 7] for each physics step along the path: minimum jerk, no joint faster than it may be."""
+        distance, angle = keypose.distance_to(*pose_of(self._kinematics.forward(self._target)))
+        duration = max(MIN_MOTION_S, distance / LINEAR_SPEED, np.deg2rad(angle) / ANGULAR_SPEED)
+        joints = _along(path, int(duration / TIMESTEP_S))
+        excess = float((np.abs(np.diff(joints, axis=0)) / (TIMESTEP_S * np.array(JOINT_SPEEDS))).max(initial=0.0))
+        return joints if excess <= 1.0 else _along(path, int(np.ceil(excess * len(joints))))
 
     def plan(self, keypose: Keypose) -> Array:
         """Joint waypoints [N, 7] along the straight line from the commanded pose to the keypose."""
@@ -150,3 +150,12 @@ class SteppedArm:
         if round(self._data.time / TIMESTEP_S) % TRAJECTORY_STEPS == 0:
             self._trajectory.append(np.array([self._data.time, *self._data.qpos[self._qpos], self.opening]))
         self.after_step()
+
+
+def _along(path: Array, steps: int) -> Array:
+    """`path` [P, 7] at `steps` instants; no velocity or acceleration at either end."""
+    time = np.linspace(0.0, 1.0, steps)
+    progress = time**3 * (10.0 - 15.0 * time + 6.0 * time**2) * (len(path) - 1)
+    lower = np.minimum(progress.astype(int), len(path) - 2)
+    fraction = (progress - lower)[:, None]
+    return np.asarray(path[lower] * (1.0 - fraction) + path[lower + 1] * fraction)
