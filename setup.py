@@ -11,12 +11,15 @@ EXTRAS = {
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2"],
     # Curves, and several processes; one process trains without.
     "training": ["lightning-fabric>=2.4,<3", "tensorboard>=2.16,<3"],
+    # Demonstrations and evaluation over several machines.
+    "ray": ["ray>=2.40,<3"],
     "dev": [
         "diffusers>=0.34,<1",
         "matplotlib>=3.9,<4",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
+        "ray>=2.40,<3",
         "ruff>=0.9,<1",
         "types-PyYAML>=6,<7",
     ],

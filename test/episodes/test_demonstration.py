@@ -138,14 +138,14 @@ def full_disk(allowed_bytes: int) -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_leaves_no_file(path: Path) -> None:
-    with full_disk(500), pytest.raises(EpisodeError, match="File too large.*make room or name another folder"):
+    with full_disk(500), pytest.raises(EpisodeError, match=r"File too large.*make room or name another folder"):
         save_demonstration(some_demonstration(), path)
     assert list(path.parent.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_write_that_fails_keeps_what_was_there_before(written: Path) -> None:
-    with full_disk(500), pytest.raises(EpisodeError, match="File too large.*make room or name another folder"):
+    with full_disk(500), pytest.raises(EpisodeError, match=r"File too large.*make room or name another folder"):
         save_demonstration(some_demonstration(seed=43), written)
     assert [entry.name for entry in written.parent.iterdir()] == [written.name]
     assert same(load_demonstration(written), some_demonstration())

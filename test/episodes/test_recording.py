@@ -75,7 +75,7 @@ def test_a_file_without_pictures_and_a_foreign_one_say_what_to_do(
     with pytest.raises(EpisodeError, match=r"keeps no pictures: make it with `minidiffuser demos --rgbd`"):
         load_recording(tmp_path / "demo.npz")
     (tmp_path / "foreign.npz").write_bytes(b"PK not a zip")
-    with pytest.raises(EpisodeError, match="cannot read the recording .*foreign.npz"):
+    with pytest.raises(EpisodeError, match=r"cannot read the recording .*foreign\.npz"):
         load_recording(tmp_path / "foreign.npz")
 
 
