@@ -3,8 +3,8 @@
     python benchmarks/demonstrations.py
     python benchmarks/demonstrations.py --tasks push_button stack_pair --per-task 20 --workers 2 --no-rgbd
 
-The rate is that of `minidiffuser demos --all --rgbd` into an empty folder, start of the workers included. The shares are
-of one process that makes the same ones again.
+The rate is that of `minidiffuser demos --all --rgbd` into an empty folder, start of the workers included. The shares
+are of one process that makes a quarter of them again.
 """
 
 from __future__ import annotations
