@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ class RgbdRenderer:
     def __init__(self, model: mujoco.MjModel, camera: PinholeCamera) -> None:
         self._camera = camera
         self._gl = mujoco.GLContext(camera.width, camera.height)
+        atexit.register(self.close)  # before mujoco ends the display: a context that outlives it complains
         self._gl.make_current()
         self._context: mujoco.MjrContext | None = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
@@ -53,6 +56,7 @@ class RgbdRenderer:
         self._context.free()
         self._gl.free()
         self._context = None
+        atexit.unregister(self.close)
 
 
 def _metric(model: mujoco.MjModel, reversed_z: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -162,6 +161,4 @@ class Tabletop:
 @lru_cache(maxsize=1)
 def shared_world() -> Tabletop:
     """The world of this process: scenes are made on first use, take a tenth of a second each."""
-    world = Tabletop()
-    atexit.register(world.close)  # a GL context that outlives its library complains
-    return world
+    return Tabletop()
