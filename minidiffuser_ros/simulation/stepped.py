@@ -30,6 +30,8 @@ JOINT_SPEEDS = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)  # rad/s, limits of th
 WAYPOINT_SPACING = 0.02  # m
 MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
 SETTLED_RAD = 5e-4  # the overdamped joints creep towards their targets with a time constant of 0.1 s
+SERVO_MOVE_S, SERVO_HOLD_S = 0.1, 0.15  # the hold lets the creeping joints catch up
+SERVO_LEASH = (0.05, 15.0)  # m and degrees: farther ahead of the tool no small step leads
 FINGER_STIFFNESS, FINGER_DAMPING, FINGER_FORCE = 1000.0, 50.0, 70.0  # N/m, N s/m, N for each finger
 
 
@@ -74,6 +76,11 @@ class SteppedArm:
         return self._kinematics.forward(self.joint_positions)
 
     @property
+    def commanded_tool(self) -> Array:
+        """T_base_tool [4, 4] that the arm was told to hold; where something is in its way, it is elsewhere."""
+        return self._kinematics.forward(self._target)
+
+    @property
     def state(self) -> ArmState:
         """As a real arm reports itself."""
         width = float(self._data.qpos[self._fingers].sum())
@@ -113,6 +120,34 @@ class SteppedArm:
         joints = _along(path, int(duration / TIMESTEP_S))
         excess = float((np.abs(np.diff(joints, axis=0)) / (TIMESTEP_S * np.array(JOINT_SPEEDS))).max(initial=0.0))
         return joints if excess <= 1.0 else _along(path, int(np.ceil(excess * len(joints))))
+
+    def servo(self, keypose: Keypose) -> None:
+        """Move a little, in a quarter of a second whatever the way is, while the gripper drives on meanwhile.
+
+        Where something is in the way the arm only goes on pushing as it does; many steps do not push ever harder.
+        Raises MotionError where no joints near the commanded ones reach the keypose, or none in time; nothing moved.
+        """
+        start = self._target
+        joints = self._kinematics.inverse(transform_from(keypose.position, keypose.quat_wxyz), start, seed_only=True)
+        if joints is None or (np.abs(joints - start) > SERVO_MOVE_S * np.array(JOINT_SPEEDS)).any():
+            raise MotionError(f"no joint configuration nearby reaches {np.round(keypose.position, 3).tolist()} m")
+        if self._leads_too_far(keypose):
+            joints = start
+        self._trajectory = []
+        self._data.ctrl[self._hand] = keypose.opening * 0.5 * MAX_GRIPPER_WIDTH
+        for fraction in np.linspace(0.0, 1.0, int(SERVO_MOVE_S / TIMESTEP_S) + 1)[1:]:
+            self._step(start + fraction * (joints - start))
+        self._target = joints
+        self._hold(SERVO_HOLD_S)
+        # A step leaves the places of the bodies one timestep behind the joints, which shows while they move.
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+
+    def _leads_too_far(self, keypose: Keypose) -> bool:
+        """Whether it is beyond the leash and farther from the tool than the commanded pose."""
+        tool, commanded = pose_of(self.tool_transform), Keypose(*pose_of(self.commanded_tool), keypose.opening)
+        pairs = zip(keypose.distance_to(*tool), commanded.distance_to(*tool), SERVO_LEASH, strict=True)
+        return any(ahead > max(before, leash) for ahead, before, leash in pairs)
 
     def plan(self, keypose: Keypose) -> Array:
         """Joint waypoints [N, 7] along the straight line from the commanded pose to the keypose."""

@@ -86,6 +86,10 @@ class Tabletop:
         """The arm in it."""
         return self._scene.arm
 
+    def stamp_ns(self) -> int:
+        """The simulated time since the reset."""
+        return int(round(self.data.time * 1e9))
+
     def views(self) -> list[CameraView]:
         """What the cameras see now, with the poses that calibration and joint positions give them."""
         tool = self.arm.tool_transform
@@ -95,7 +99,7 @@ class Tabletop:
                 *self._draw(name),
                 CAMERA,
                 mount if CAMERA_MOUNTS[name].parent_frame == BASE_FRAME else tool @ mount,
-                self._stamp_ns(),
+                self.stamp_ns(),
             )
             for name, mount in self._mounts.items()
         ]
@@ -107,15 +111,18 @@ class Tabletop:
             self.arm.joint_positions,
             self.arm.opening,
             self.arm.tool_transform,
-            self._stamp_ns(),
+            self.stamp_ns(),
         )
 
     def execute(self, keypose: Keypose) -> None:
         """Move to a keypose. Raises MotionError where it cannot be reached or the arm may not go; nothing moved."""
-        reasons = self._envelope.check(KeyposeGoal(keypose), self.arm.state, self._stamp_ns())
-        if reasons:
-            raise MotionError("unreachable: " + "; ".join(reasons))
+        self._refuse(keypose)
         self.arm.execute(keypose)
+
+    def servo(self, keypose: Keypose) -> None:
+        """Move a little towards a keypose close to the commanded one. Raises MotionError as `execute` does."""
+        self._refuse(keypose)
+        self.arm.servo(keypose)
 
     def success(self) -> bool:
         """Whether the task's rule holds now."""
@@ -134,9 +141,10 @@ class Tabletop:
         return self._draw(camera)[0]
 
     def close(self) -> None:
-        """Free the GL context."""
+        """Free the GL context; the next picture makes a new one."""
         if self._renderer is not None:
             self._renderer.close()
+            self._renderer = None
 
     def _scene_of(self, task: type[Task]) -> Scene:
         """Compiled, one of the last few."""
@@ -146,6 +154,12 @@ class Tabletop:
             del self._scenes[next(iter(self._scenes))]
         return scene
 
+    def _refuse(self, keypose: Keypose) -> None:
+        """Raises MotionError with every reason against a goal."""
+        reasons = self._envelope.check(KeyposeGoal(keypose), self.arm.state, self.stamp_ns())
+        if reasons:
+            raise MotionError("unreachable: " + "; ".join(reasons))
+
     def _draw(self, camera: str) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         if self._renderer is None:
             self._renderer = RgbdRenderer(self.model, CAMERA)
@@ -153,9 +167,6 @@ class Tabletop:
 
     def _after_step(self) -> None:
         self.task.update(self.stage)
-
-    def _stamp_ns(self) -> int:
-        return int(round(self.data.time * 1e9))
 
 
 @lru_cache(maxsize=1)
