@@ -48,6 +48,7 @@ class Appearance:
             self._move_cameras(rng, mounts)
         if shift.distractors:
             self._distract(rng)
+        self._stage.settle()  # cameras and lights stand where the last settling saw them
         return mounts
 
     def _relight(self, rng: np.random.Generator) -> None:
@@ -91,7 +92,6 @@ class Appearance:
                     stage.model.geom_rgba[_geoms_of(stage.model, name), :3] = rng.uniform(0.05, 0.95, 3)
                     taken.append((place - DISTRACTOR_RADIUS, place + DISTRACTOR_RADIUS))
                     break
-        stage.settle()
 
 
 VARYING = ("light_diffuse", "light_dir", "mat_rgba", "cam_pos", "cam_quat")
