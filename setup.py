@@ -8,7 +8,7 @@ from setuptools import find_packages, setup
 EXTRAS = {
     "arm": ["franky-control>=2,<3"],
     "perception": ["open3d-cpu>=0.19,<0.21"],
-    "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2"],
+    "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1.2,<2"],
     # Curves, and several processes; one process trains without.
     "training": ["lightning-fabric>=2.4,<3", "tensorboard>=2.16,<3"],
     # Demonstrations and evaluation over several machines.
