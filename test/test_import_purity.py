@@ -75,6 +75,13 @@ def test_what_records_and_moves_imports_without_torch() -> None:
     assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
 
 
+def test_the_simulation_needs_gymnasium_for_its_environment_only() -> None:
+    modules = [name for name in modules_of(("simulation",)) if not name.split(".")[-1].startswith("environment")]
+    result = import_in_subprocess("gymnasium", modules)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
+
+
 def test_the_block_does_block() -> None:
     result = import_in_subprocess("scipy", ["minidiffuser_ros.geometry.rotation"])
     assert result.returncode != 0
