@@ -1,6 +1,6 @@
 """The page of all tasks, docs/tasks.md, with a strip of pictures for each: before every keypose and at the end.
 
-    python scripts/draw_tasks.py [TASK ...]
+python scripts/draw_tasks.py [TASK ...]
 """
 
 from __future__ import annotations
