@@ -69,6 +69,8 @@ def _set_visuals(scene: ET.Element) -> None:
     assert headlight is not None
     quality.attrib.update(shadowsize="0", offsamples="0")
     headlight.attrib.update(ambient="0.28 0.28 0.28", diffuse="0.12 0.12 0.12")
+    # Both are multiples of the extent, which else grows with the room: the wrist camera would look through the table.
+    ET.SubElement(scene, "statistic", extent="1")
     ET.SubElement(visual, "map", znear="0.01", zfar="10")
     ET.SubElement(visual, "global", offwidth="1280", offheight="960")
     for light in scene.iter("light"):
