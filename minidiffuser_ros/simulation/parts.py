@@ -115,16 +115,31 @@ def ring(
 def tray(
     body: ET.Element, half_size: Vector, wall: float, position: Vector = (0, 0, 0), **attributes: Any
 ) -> list[ET.Element]:
-    """A box open at the top: a floor and four walls `wall` thick. half_size [3]: of the whole, from outside."""
+    """A box open at the top: a floor and four walls `wall` thick. half_size [3]: of the whole, from outside.
+
+    Names and mass as for a ring.
+    """
+    name, mass = attributes.pop("name", None), attributes.pop("mass", None)
     x, y, z = half_size
-    u, v, w = position
     half = 0.5 * wall
+    sides = [
+        ((x, y, half), (0.0, 0.0, half - z)),
+        ((half, y, z), (half - x, 0.0, 0.0)),
+        ((half, y, z), (x - half, 0.0, 0.0)),
+        ((x, half, z), (0.0, half - y, 0.0)),
+        ((x, half, z), (0.0, y - half, 0.0)),
+    ]
+    volumes = [float(np.prod(size)) for size, _ in sides]
     return [
-        box(body, (x, y, half), (u, v, w - z + half), **attributes),
-        box(body, (half, y, z), (u - x + half, v, w), **attributes),
-        box(body, (half, y, z), (u + x - half, v, w), **attributes),
-        box(body, (x, half, z), (u, v - y + half, w), **attributes),
-        box(body, (x, half, z), (u, v + y - half, w), **attributes),
+        box(
+            body,
+            size,
+            np.add(position, offset).tolist(),
+            name=None if name is None else f"{name}_{index}",
+            mass=None if mass is None else float(mass) * volumes[index] / sum(volumes),
+            **attributes,
+        )
+        for index, (size, offset) in enumerate(sides)
     ]
 
 
