@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import franky_sim
@@ -53,6 +54,17 @@ class ExchangeableSimulator(MujocoSimulator):
         for index, robot in enumerate(self._robots):
             robot._attach_to_scene(model, data, f"robot{index}_")
         mujoco.mj_forward(model, data)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Model and data of a served world at one instant. source: the model that was copied, known by its identity:
+    MuJoCo's signature of a model is the same for scenes that differ in sizes only.
+    """
+
+    source: mujoco.MjModel
+    model: mujoco.MjModel
+    data: mujoco.MjData
 
 
 class ServedWorld:
@@ -118,19 +130,17 @@ class ServedWorld:
 
         return self._in_physics(judge)
 
-    def snapshot(
-        self, model: mujoco.MjModel | None, data: mujoco.MjData | None
-    ) -> tuple[mujoco.MjModel, mujoco.MjData]:
-        """Copies of colours and positions as they are now, into a former snapshot's model and data where they fit."""
+    def snapshot(self, last: Snapshot | None = None) -> Snapshot:
+        """A copy of the world as it is now: `last` brought up to date, where that is of the same scene."""
 
-        def copied() -> tuple[mujoco.MjModel, mujoco.MjData]:
+        def copied() -> Snapshot:
             mine, now = self._simulator.model, self._simulator.data
-            if model is None or data is None or model.signature != mine.signature:
-                return copy.copy(mine), copy.copy(now)
-            model.geom_rgba[:] = mine.geom_rgba
-            data.qpos[:], data.time = now.qpos, now.time
-            data.mocap_pos[:], data.mocap_quat[:] = now.mocap_pos, now.mocap_quat
-            return model, data
+            if last is None or last.source is not mine:
+                return Snapshot(mine, copy.copy(mine), copy.copy(now))
+            last.model.geom_rgba[:] = mine.geom_rgba
+            last.data.qpos[:], last.data.time = now.qpos, now.time
+            last.data.mocap_pos[:], last.data.mocap_quat[:] = now.mocap_pos, now.mocap_quat
+            return last
 
         return self._in_physics(copied)
 
@@ -186,24 +196,24 @@ class WorldCameras:
 
     def __init__(self, world: ServedWorld) -> None:
         self._world = world
-        self._model: mujoco.MjModel | None = None
-        self._data: mujoco.MjData | None = None
+        self._snapshot: Snapshot | None = None
         self._renderer: RgbdRenderer | None = None
 
     def snapshot(self) -> None:
         """Take over the state of the world: what `render` draws from now on. Raises ConnectionLostError."""
-        self._model, self._data = self._world.snapshot(self._model, self._data)
-        mujoco.mj_forward(self._model, self._data)
+        self._snapshot = self._world.snapshot(self._snapshot)
+        mujoco.mj_forward(self._snapshot.model, self._snapshot.data)
 
     def render(self, name: str) -> Picture:
         """Colour [H, W, 3] and depth [H, W] in metres of one of CAMERA_MOUNTS, of the last snapshot."""
         if name not in CAMERA_MOUNTS:
             raise ConfigurationError(f"there is no camera '{name}'; the world has {', '.join(CAMERA_MOUNTS)}")
-        if self._model is None or self._data is None:
+        if self._snapshot is None:
             self.snapshot()
+        assert self._snapshot is not None
         if self._renderer is None:
-            self._renderer = RgbdRenderer(self._model, CAMERA)
-        return self._renderer.render(self._model, self._data, name)
+            self._renderer = RgbdRenderer(self._snapshot.model, CAMERA)
+        return self._renderer.render(self._snapshot.model, self._snapshot.data, name)
 
     def close(self) -> None:
         """Free the GL context."""
