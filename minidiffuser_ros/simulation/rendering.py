@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from minidiffuser_ros.geometry.camera import PinholeCamera
 
+MAX_GEOMS = 1000  # of a scene: what is more is not drawn
+
 
 class RgbdRenderer:
     """Renders named cameras of scenes. The GL context belongs to the thread that made it: use it there only.
@@ -27,7 +29,7 @@ class RgbdRenderer:
         self._context: mujoco.MjrContext | None = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        self._scene = mujoco.MjvScene(model, maxgeom=400)
+        self._scene = mujoco.MjvScene(model, maxgeom=MAX_GEOMS)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._option = mujoco.MjvOption()
