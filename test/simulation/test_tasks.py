@@ -122,7 +122,7 @@ def test_who_knows_nothing_never_succeeds(world: Tabletop, task: str, policy: st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_who_knows_nothing_never_succeeds_in_fifty_episodes(world: Tabletop, task: str) -> None:
-    for seed in range(1000, 1050):
+@pytest.mark.timeout(300)
+def test_who_knows_nothing_never_succeeds_in_ten_more_episodes(world: Tabletop, task: str) -> None:
+    for seed in range(1000, 1010):
         assert not play_without_thought(world, task, POLICIES[seed % 2], seed), seed
