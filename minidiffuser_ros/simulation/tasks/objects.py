@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minidiffuser_ros.simulation.parts import GREY, box, child, cylinder, slide
 from minidiffuser_ros.simulation.world import SceneBuilder
 
@@ -28,3 +30,7 @@ def add_button(scene: SceneBuilder, name: str) -> None:
     half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
     cylinder(cap, BUTTON_CAP_RADIUS, half, (0, 0, BUTTON_CAP_TOP - half), name=f"{name}_cap", mass=0.03)
     scene.let_pass(name, f"{name}_cap")
+
+
+FIRM: dict[str, Any] = {"priority": 1, "solref": (0.004, 1.0), "solimp": (0.99, 0.999, 0.001)}
+"""Contacts of a handle that must neither creep nor turn between the fingers; resting on something it would tremble."""
