@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from minidiffuser_ros.contract.errors import UnknownTaskError
 from minidiffuser_ros.simulation.tasks.base import Task
+from minidiffuser_ros.simulation.tasks.close_jar import CloseJar
 from minidiffuser_ros.simulation.tasks.insert_ring_on_peg import InsertRingOnPeg
 from minidiffuser_ros.simulation.tasks.push_button import PushButton
 from minidiffuser_ros.simulation.tasks.stack_pair import StackPair
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (InsertRingOnPeg, PushButton, StackPair)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (CloseJar, InsertRingOnPeg, PushButton, StackPair)}
 
 
 def make_task(name: str) -> Task:
