@@ -8,8 +8,9 @@ from minidiffuser_ros.simulation.tasks.close_jar import CloseJar
 from minidiffuser_ros.simulation.tasks.insert_ring_on_peg import InsertRingOnPeg
 from minidiffuser_ros.simulation.tasks.push_button import PushButton
 from minidiffuser_ros.simulation.tasks.stack_pair import StackPair
+from minidiffuser_ros.simulation.tasks.turn_tap import TurnTap
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (CloseJar, InsertRingOnPeg, PushButton, StackPair)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (CloseJar, InsertRingOnPeg, PushButton, StackPair, TurnTap)}
 
 
 def make_task(name: str) -> Task:
