@@ -72,7 +72,6 @@ class TurnTap(Task):
         x, y, yaw = rng.uniform([0.42, -0.20, -MAX_YAW], [0.60, 0.20, MAX_YAW])
         stage.place(TAP, (x, y, 0.0), yaw)
         self._handle, self._other = HANDLES if self.variation == 0 else HANDLES[::-1]
-
         self._angle = self._knocked = 0.0
 
     def update(self, stage: Stage) -> None:
@@ -85,7 +84,7 @@ class TurnTap(Task):
         turned = stage.joint(f"{self._handle}_hinge") >= TURNED
         at_rest = abs(float(stage.data.joint(f"{self._handle}_hinge").qvel[0])) < STILL
         released = not any(stage.touching(self._handle, finger) for finger in FINGERS)
-        return turned and at_rest and released and self._knocked < ASTRAY and not self.mistake(stage)
+        return bool(turned and at_rest and released and self._knocked < ASTRAY and not self.mistake(stage))
 
     def mistake(self, stage: Stage) -> str:
         return "wrong object" if stage.joint(f"{self._other}_hinge") > ASTRAY else ""
