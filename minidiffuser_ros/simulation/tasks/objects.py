@@ -9,6 +9,7 @@ BLOCK_HALF_SIZE = 0.022
 BUTTON_CAP_RADIUS = 0.024
 BUTTON_CAP_TOP = 0.045
 BUTTON_TRAVEL = 0.014
+BUTTON_SPRING = 0.004  # m above the resting cap: where the spring pulls it to
 PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
 
 
@@ -22,7 +23,8 @@ def add_button(scene: SceneBuilder, name: str) -> None:
     base = scene.fixture(name)
     box(base, (0.038, 0.038, 0.0125), (0, 0, 0.0125), color=GREY)
     cap = child(base, f"{name}_cap")
-    slide(cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), stiffness=150, springref=0.004, damping=2, armature=0.02)
+    spring = {"stiffness": 150, "springref": BUTTON_SPRING, "damping": 2, "armature": 0.02}
+    slide(cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), **spring)
     half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
     cylinder(cap, BUTTON_CAP_RADIUS, half, (0, 0, BUTTON_CAP_TOP - half), name=f"{name}_cap", mass=0.03)
     scene.let_pass(name, f"{name}_cap")
