@@ -6,11 +6,12 @@ from minidiffuser_ros.contract.errors import UnknownTaskError
 from minidiffuser_ros.simulation.tasks.base import Task
 from minidiffuser_ros.simulation.tasks.push_button import PushButton
 from minidiffuser_ros.simulation.tasks.push_buttons import PushButtons
+from minidiffuser_ros.simulation.tasks.sort_shape import SortShape
 from minidiffuser_ros.simulation.tasks.stack_blocks import StackBlocks
 from minidiffuser_ros.simulation.tasks.stack_pair import StackPair
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (PushButton, PushButtons, StackBlocks, StackPair)
+    task.name: task for task in (PushButton, PushButtons, SortShape, StackBlocks, StackPair)
 }
 
 
