@@ -1,8 +1,12 @@
-"""Things that several tasks use: blocks and buttons."""
+"""Things that several tasks use: blocks and buttons, and how many things find room."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from minidiffuser_ros.simulation.parts import GREY, box, child, cylinder, slide
 from minidiffuser_ros.simulation.world import SceneBuilder
@@ -11,12 +15,13 @@ BLOCK_HALF_SIZE = 0.022
 BUTTON_CAP_RADIUS = 0.024
 BUTTON_CAP_TOP = 0.045
 BUTTON_TRAVEL = 0.014
+BUTTON_SPRING = 0.004  # m above the resting cap: where the spring pulls it to
 PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
 
 
-def add_block(scene: SceneBuilder, name: str, half_size: float = BLOCK_HALF_SIZE) -> None:
-    """A cube that can be grasped from any side; its geom has the body's name."""
-    box(scene.movable(name), (half_size,) * 3, name=name, mass=0.08)
+def add_block(scene: SceneBuilder, name: str, half_size: float = BLOCK_HALF_SIZE, **attributes: object) -> None:
+    """A cube that can be grasped from any side; its geom has the body's name. Attributes: see `parts.geom`."""
+    box(scene.movable(name), (half_size,) * 3, (0, 0, 0), name=name, mass=0.08, **attributes)
 
 
 def add_button(scene: SceneBuilder, name: str) -> None:
@@ -24,9 +29,8 @@ def add_button(scene: SceneBuilder, name: str) -> None:
     base = scene.fixture(name)
     box(base, (0.038, 0.038, 0.0125), (0, 0, 0.0125), color=GREY)
     cap = child(base, f"{name}_cap")
-    slide(
-        cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), stiffness=150, springref=0.004, damping=2, armature=0.02
-    )
+    spring = {"stiffness": 150, "springref": BUTTON_SPRING, "damping": 2, "armature": 0.02}
+    slide(cap, f"{name}_slide", (0, 0, 1), (-BUTTON_TRAVEL, 0), **spring)
     half = 0.5 * (BUTTON_CAP_TOP - 0.025) + 0.002
     cylinder(cap, BUTTON_CAP_RADIUS, half, (0, 0, BUTTON_CAP_TOP - half), name=f"{name}_cap", mass=0.03)
     scene.let_pass(name, f"{name}_cap")
@@ -34,3 +38,30 @@ def add_button(scene: SceneBuilder, name: str) -> None:
 
 FIRM: dict[str, Any] = {"priority": 1, "solref": (0.004, 1.0), "solimp": (0.99, 0.999, 0.001)}
 """Contacts of a handle that must neither creep nor turn between the fingers; resting on something it would tremble."""
+
+STIFF: dict[str, Any] = {"priority": 1, "solref": (0.005, 1.0)}
+"""Contacts of what must not slip sideways between the fingers; those of MuJoCo give way by some millimetres."""
+
+
+def spread(
+    rng: np.random.Generator,
+    count: int,
+    low: Sequence[float],
+    high: Sequence[float],
+    distance: float,
+    taken: Sequence[tuple[float, float, float]] = (),
+) -> NDArray[np.float64]:
+    """`count` points [count, 2] of a rectangle, one after the other, where `scatter` would rarely find room.
+
+    No two are closer than `distance`, none lies in a circle (x, y, radius) of `taken`.
+    """
+    for _ in range(100):
+        points: list[NDArray[np.float64]] = []
+        for _ in range(100 * count):
+            point = rng.uniform(low, high)
+            others = [(*other, distance) for other in points]
+            if all(np.hypot(point[0] - x, point[1] - y) >= radius for x, y, radius in (*taken, *others)):
+                points.append(point)
+            if len(points) == count:
+                return np.array(points)
+    raise RuntimeError(f"{count} objects at {distance} m do not fit between {low} and {high}")
