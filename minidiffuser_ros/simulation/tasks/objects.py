@@ -1,4 +1,4 @@
-"""Things that several tasks use: blocks and buttons, and how many things find room."""
+"""Things that several tasks use: blocks, buttons, bays with what slides into them, and how many things find room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.simulation.parts import GREY, box, child, cylinder, slide
+from minidiffuser_ros.geometry.transform import apply, invert
+from minidiffuser_ros.simulation.parts import GREY, WOOD, box, child, cylinder, slide
+from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.world import SceneBuilder
 
 BLOCK_HALF_SIZE = 0.022
@@ -17,6 +19,7 @@ BUTTON_CAP_TOP = 0.045
 BUTTON_TRAVEL = 0.014
 BUTTON_SPRING = 0.004  # m above the resting cap: where the spring pulls it to
 PRESSED_AT = 0.008  # m of travel after which a button counts as pressed
+BAY_EDGE, BAY_HEIGHT = 0.012, 0.018  # m: thickness and height of the edges of a bay
 
 
 def add_block(scene: SceneBuilder, name: str, half_size: float = BLOCK_HALF_SIZE, **attributes: object) -> None:
@@ -42,6 +45,11 @@ FIRM: dict[str, Any] = {"priority": 1, "solref": (0.004, 1.0), "solimp": (0.99, 
 STIFF: dict[str, Any] = {"priority": 1, "solref": (0.005, 1.0)}
 """Contacts of what must not slip sideways between the fingers; those of MuJoCo give way by some millimetres."""
 
+GRIPPED: dict[str, Any] = {
+    "friction": 2.0, "priority": 2, "condim": 3, "solref": (0.005, 1), "solimp": (0.998, 0.999, 0.001),
+}  # fmt: skip
+"""Attributes of what the fingers hold: with soft contacts a thing slips, a long one turns, as the arm moves."""
+
 
 def spread(
     rng: np.random.Generator,
@@ -65,3 +73,32 @@ def spread(
             if len(points) == count:
                 return np.array(points)
     raise RuntimeError(f"{count} objects at {distance} m do not fit between {low} and {high}")
+
+
+def add_slider(scene: SceneBuilder, name: str, half_size: tuple[float, float, float]) -> None:
+    """A wooden block to be pushed over the table: too smooth to tip."""
+    box(scene.movable(name), half_size, color=WOOD, mass=0.1, friction=0.5, priority=1)
+    # MuJoCo's usual pyramid of friction pulls aside what slides askew to x and y; a cone does not.
+    option = scene.simulator.scene.find("option")
+    assert option is not None
+    option.set("cone", "elliptic")
+
+
+def add_bay(scene: SceneBuilder, name: str, inside: float) -> None:
+    """A square target that a thing slides into along x: a painted floor, raised edges on the three other sides.
+
+    inside: half its free width; its geoms are numbered from `<name>_0`.
+    """
+    bay = scene.fixture(name)
+    # What is flat is taken for table, and the thing must not be lifted by it: the edges are what a policy sees.
+    middle, half = inside + 0.5 * BAY_EDGE, 0.5 * BAY_HEIGHT
+    box(bay, (inside, inside, 0.0005), (0, 0, 0.0005), name=f"{name}_0", solid=False)
+    box(bay, (0.5 * BAY_EDGE, inside + BAY_EDGE, half), (middle, 0, half), name=f"{name}_1")
+    for index, side in ((2, -middle), (3, middle)):
+        box(bay, (inside, 0.5 * BAY_EDGE, half), (0, side, half), name=f"{name}_{index}")
+
+
+def lies_in_bay(stage: Stage, name: str, bay: str, half_height: float, within: float) -> bool:
+    """Whether a body lies flat on the floor of a bay, its centre less than `within` from the middle both ways."""
+    x, y, z = apply(invert(stage.transform(bay)), stage.position(name)[None])[0]
+    return bool(max(abs(x), abs(y)) < within and abs(z - half_height) < 0.005)
