@@ -58,14 +58,14 @@ def _at_random(world: Tabletop, task: str, args: argparse.Namespace) -> str:
         rng = np.random.default_rng([seed, 1])
         low, high = world.builder.spec.workspace_min, world.builder.spec.workspace_max
         places = rng.uniform(low, high, (world.task.max_keyposes, 3))
-        done += _succeeds(
+        done += succeeds(
             world,
             (down(*place, float(rng.integers(2)), rng.uniform(-np.pi / 2, np.pi / 2)) for place in places),
         )
     return f"{done}/{args.random}"
 
 
-def _succeeds(world: Tabletop, keyposes: Iterable[Keypose]) -> bool:
+def succeeds(world: Tabletop, keyposes: Iterable[Keypose]) -> bool:
     """Whether the rule ever holds on the way; goals that are refused are left out."""
     for keypose in keyposes:
         try:

@@ -11,7 +11,6 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.geometry.transform import apply
@@ -144,15 +143,3 @@ def performance(task: str, seed: int, variation: int | None = None, shift: Shift
         keyposes.append(keypose)
         done.append(world.success())
     return Performance(tuple(keyposes), tuple(done), world.mistake())
-
-
-def try_keyposes(world: Tabletop, keyposes: Iterable[Keypose]) -> bool:
-    """Whether the rule ever holds on the way; goals that are refused are left out."""
-    for keypose in keyposes:
-        try:
-            world.execute(keypose)
-        except MotionError:
-            continue
-        if world.success():
-            return True
-    return False

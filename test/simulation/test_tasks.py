@@ -7,7 +7,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from scenes import extent, perform, performance, present, try_keyposes
+from scenes import extent, perform, performance, present
+from suite import succeeds
 
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import pose_of
@@ -43,7 +44,7 @@ def play_without_thought(world: Tabletop, task: str, policy: str, seed: int) -> 
     world.reset(task, seed)
     make = random_keyposes if policy == "random" else hovering_keyposes
     keyposes = make(world, np.random.default_rng([seed, 1]))
-    return try_keyposes(world, islice(keyposes, world.task.max_keyposes))
+    return succeeds(world, islice(keyposes, world.task.max_keyposes))
 
 
 def test_a_task_is_found_by_its_name_and_keeps_some_variations_for_training(task: str) -> None:
@@ -111,7 +112,7 @@ def test_the_keyposes_of_another_scene_do_not_succeed_but_by_chance(world: Table
     done = []
     for seed in (300, 301, 302):
         world.reset(task, seed, variation=TASKS[task].num_variations - 1)
-        done.append(try_keyposes(world, learned_by_heart))
+        done.append(succeeds(world, learned_by_heart))
     assert sum(done) <= 1
 
 
