@@ -7,12 +7,14 @@ only can own an arm; a lost connection costs a second on every call and stays lo
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import franky
@@ -35,6 +37,11 @@ MODES = {
 
 # libfranka lets some of the network library's own exceptions through, which franky shows as RuntimeError.
 LOST = (franky.NetworkException, RuntimeError)
+# So does franky's planner with its own. It plans anew from an extrapolated state whenever this machine was late, and
+# finds nothing from a few of those; from rest, where the arm stands after that, it does.
+PLANNER_FAILED = "Motion planner failed"
+PLANNER_ATTEMPTS = 3
+PLANNER_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -102,12 +109,14 @@ class FrankyArm:
 
     def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:
         """Move the tool to `T_base_tool` [4, 4] in a straight line. Raises MotionError, ConnectionLostError."""
-        motion = franky.CartesianMotion(franky.Affine(np.asarray(tool)), relative_dynamics_factor=speed)
+        target = franky.Affine(np.asarray(tool))
+        motion = partial(franky.CartesianMotion, target, relative_dynamics_factor=speed)
         self._move(motion, franky.CartesianStopMotion, halt)
 
     def move_joints(self, joints: Array, speed: float, halt: threading.Event) -> None:
         """Move to joints [7] in rad. Raises MotionError, ConnectionLostError."""
-        motion = franky.JointMotion(np.asarray(joints, dtype=np.float64), relative_dynamics_factor=speed)
+        target = np.asarray(joints, dtype=np.float64)
+        motion = partial(franky.JointMotion, target, relative_dynamics_factor=speed)
         self._move(motion, franky.JointStopMotion, halt)
 
     def drive_gripper(self, opening: float, halt: threading.Event) -> float:
@@ -203,6 +212,8 @@ class FrankyArm:
         except franky.ControlException as error:
             raise MotionError(f"the arm stopped by itself: {_sentence(error)}") from error
         except LOST as error:
+            if PLANNER_FAILED in str(error):
+                raise _PlannerError(f"no trajectory from where the arm is: {_sentence(error)}") from error
             self._robot = self._gripper = None
             raise ConnectionLostError(
                 f"the arm at {self.address} stopped answering ({_sentence(error)}): recover to try again"
@@ -212,7 +223,16 @@ class FrankyArm:
 
     # -- motions
 
-    def _move(self, motion: Any, stop_motion: Callable[[], Any], halt: threading.Event) -> None:
+    def _move(self, motion: Callable[[], Any], stop_motion: Callable[[], Any], halt: threading.Event) -> None:
+        """Run a motion; where the planner fails, which leaves the arm at rest, plan it again from there."""
+        for _ in range(PLANNER_ATTEMPTS - 1):
+            with contextlib.suppress(_PlannerError):
+                self._run_motion(motion(), stop_motion, halt)
+                return
+            halt.wait(PLANNER_PAUSE_S)
+        self._run_motion(motion(), stop_motion, halt)
+
+    def _run_motion(self, motion: Any, stop_motion: Callable[[], Any], halt: threading.Event) -> None:
         """Run one motion in slices, so that a halt is seen within milliseconds and no error is left behind."""
         robot, _ = self._devices()
         deadline = time.monotonic() + self.settings.motion_timeout_s
@@ -252,6 +272,10 @@ class FrankyArm:
             _, gripper = self._devices()
             self._guarded(gripper.stop)
             raise MotionError("the gripper was halted") from error
+
+
+class _PlannerError(MotionError):
+    """franky's planner gave up; the connection is as good as before."""
 
 
 class _HaltedError(Exception):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import franky
 import numpy as np
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
@@ -15,7 +17,7 @@ from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.franky_arm import FrankyArm, FrankySettings
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode
-from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply
 
@@ -102,6 +104,28 @@ def test_a_halt_brakes_within_a_second_and_the_next_goal_runs(executor: KeyposeE
     assert "halted" in outcome.message
     assert outcome.position_error > 0.05
     assert executor.execute(goal(0.45, 0.0, 0.3), 0.5).success
+
+
+def unplannable(*args: Any, **kwargs: Any) -> Any:
+    """A motion for which franky's planner finds no trajectory."""
+    return franky.JointMotion(np.full(7, np.nan))
+
+
+def test_a_motion_that_cannot_be_planned_fails_and_the_connection_stays(executor: KeyposeExecutor) -> None:
+    with pytest.raises(MotionError, match="no trajectory from where the arm is"):
+        executor.arm.move_joints(np.full(7, np.nan), 0.5, threading.Event())
+    assert executor.arm.state().mode is ArmMode.IDLE
+    assert executor.home(0.5).success
+
+
+def test_a_motion_that_can_be_planned_at_the_second_attempt_arrives(
+    executor: KeyposeExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = [unplannable, franky.CartesianMotion]
+    monkeypatch.setattr(franky, "CartesianMotion", lambda *args, **kwargs: plans.pop(0)(*args, **kwargs))
+    outcome = executor.execute(goal(0.45, 0.0, 0.3), 0.5)
+    assert outcome.success, outcome.message
+    assert not plans
 
 
 def test_a_second_goal_is_refused_while_one_runs(executor: KeyposeExecutor) -> None:
