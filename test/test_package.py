@@ -12,6 +12,7 @@ import pytest
 from minidiffuser_ros import bringup
 from minidiffuser_ros.cli import main as cli
 from minidiffuser_ros.contract.errors import MinidiffuserError
+from minidiffuser_ros.contract.version import VERSION
 
 ROOT = Path(__file__).parents[1]
 MANIFEST = ET.parse(ROOT / "package.xml").getroot()
@@ -20,6 +21,7 @@ MANIFEST = ET.parse(ROOT / "package.xml").getroot()
 def test_one_version_in_manifest_setup_and_changelog() -> None:
     version = MANIFEST.findtext("version")
     assert f'version="{version}"' in (ROOT / "setup.py").read_text()
+    assert version == VERSION
     assert re.search(rf"^{version} ", (ROOT / "CHANGELOG.rst").read_text(), re.MULTILINE)
 
 

@@ -1,0 +1,174 @@
+"""What a recorded episode says of itself: task, sentence, outcome, how it is to be seen. No arrays, no bag.
+
+It travels as the `custom_data` of a rosbag2 recording, which holds text only, so each value is one JSON document.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
+from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
+from minidiffuser_ros.contract.version import VERSION
+
+FORMAT = 1
+UNLABELLED, SUCCESS, FAILURE = "unlabelled", "success", "failure"
+OUTCOMES = (UNLABELLED, SUCCESS, FAILURE)
+# Longer text is no name and no sentence, whatever it is.
+MAX_TEXT = 1000
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """The topics of one camera: colour, depth aligned to it, intrinsics of the colour picture."""
+
+    color: str
+    depth: str
+    info: str
+
+
+@dataclass(frozen=True)
+class EpisodeTopics:
+    """Where a recording keeps what: full topic names.
+
+    cameras: camera name → its topics (sensor_msgs Image, Image, CameraInfo). joint_states: seven joints and both
+    fingers (sensor_msgs JointState). tool_pose: geometry_msgs PoseStamped in the policy frame. gripper_target: opening
+    asked of the gripper, in [0, 1] (sensor_msgs JointState of one joint). keyposes: marks of the operator
+    (visualization_msgs Marker, namespace `keypose`, action ADD to mark and DELETE to undo the same id).
+    """
+
+    cameras: Mapping[str, CameraTopics]
+    joint_states: str
+    tool_pose: str
+    gripper_target: str
+    keyposes: str
+
+    def all(self) -> list[str]:
+        """Every topic once."""
+        pictures = [topic for c in self.cameras.values() for topic in (c.color, c.depth, c.info)]
+        return [*pictures, self.joint_states, self.tool_pose, self.gripper_target, self.keyposes]
+
+
+@dataclass(frozen=True)
+class EpisodeInfo:
+    """Everything about an episode that is not in its messages.
+
+    variation, seed: the layout of a simulated task, -1 on hardware. mounts: the calibration in use. Raises
+    EpisodeError for values that cannot be.
+    """
+
+    task: str
+    instruction: str
+    operator: str
+    spec: ObservationSpec
+    mounts: tuple[CameraMount, ...]
+    topics: EpisodeTopics
+    outcome: str = UNLABELLED
+    variation: int = -1
+    seed: int = -1
+    software_version: str = field(default=VERSION)
+
+    def __post_init__(self) -> None:
+        for name in ("task", "instruction", "operator", "software_version"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+                raise EpisodeError(
+                    f"'{name}' must be printable text of at most {MAX_TEXT} characters, is {value!r:.60}"
+                )
+        if not self.task or not self.instruction.strip():
+            raise EpisodeError("an episode needs the name of its task and a sentence that tells what is done in it")
+        if self.outcome not in OUTCOMES:
+            raise EpisodeError(f"an outcome is one of {', '.join(OUTCOMES)}, not {self.outcome!r:.60}")
+        if any(isinstance(n, bool) or not isinstance(n, int) or n < -1 for n in (self.variation, self.seed)):
+            raise EpisodeError(f"variation and seed must be whole numbers from -1, are {self.variation}, {self.seed}")
+        mounted = {mount.name for mount in self.mounts}
+        if missing := [name for name in self.spec.cameras if name not in mounted or name not in self.topics.cameras]:
+            raise EpisodeError(f"no pose or no topics for the cameras {missing} that the observation spec names")
+
+    def labelled(self, outcome: str) -> EpisodeInfo:
+        """The same with another outcome. Raises EpisodeError for one that does not exist."""
+        return dataclasses.replace(self, outcome=outcome)
+
+    def to_custom_data(self) -> dict[str, str]:
+        """Text by key for rosbag2's `custom_data`, with hashes of spec and calibration."""
+        spec, calibration = self.spec.to_dict(), [dataclasses.asdict(mount) for mount in self.mounts]
+        values: dict[str, Any] = {
+            "format": FORMAT,
+            "task": self.task,
+            "instruction": self.instruction,
+            "operator": self.operator,
+            "outcome": self.outcome,
+            "variation": self.variation,
+            "seed": self.seed,
+            "software_version": self.software_version,
+            "topics": dataclasses.asdict(self.topics),
+            "spec": spec,
+            "spec_sha256": _digest(spec),
+            "calibration": calibration,
+            "calibration_sha256": _digest(calibration),
+        }
+        return {key: _text(value) for key, value in values.items()}
+
+    @classmethod
+    def from_custom_data(cls, data: Mapping[str, str]) -> EpisodeInfo:
+        """Inverse of `to_custom_data`. Raises EpisodeError for anything else, naming the key that is wrong."""
+        values = {key: _parsed(key, data) for key in KEYS}
+        if values["format"] != FORMAT:
+            raise EpisodeError(f"the episode has format {values['format']!r:.20}, this version reads {FORMAT}")
+        for key in ("spec", "calibration"):
+            if _digest(values[key]) != values[f"{key}_sha256"]:
+                raise EpisodeError(f"'{key}' is not what was recorded: its hash differs")
+        try:
+            return cls(
+                spec=ObservationSpec.from_dict(values["spec"]),
+                mounts=tuple(_mount(entry) for entry in values["calibration"]),
+                topics=_topics(values["topics"]),
+                **{key: values[key] for key in ("task", "instruction", "operator", "outcome", "variation", "seed")},
+                software_version=values["software_version"],
+            )
+        except (TypeError, ValueError, KeyError, AttributeError, ConfigurationError) as error:
+            raise EpisodeError(f"the episode's description does not hold what it should: {error!s:.200}") from None
+
+
+KEYS = (
+    "format", "task", "instruction", "operator", "outcome", "variation", "seed", "software_version", "topics", "spec",
+    "spec_sha256", "calibration", "calibration_sha256",
+)  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(_text(value).encode()).hexdigest()
+
+
+def _parsed(key: str, data: Mapping[str, str]) -> Any:
+    text = data.get(key)
+    if not isinstance(text, str):
+        raise EpisodeError(f"the recording has no '{key}' among its custom data: it was not made by this package")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise EpisodeError(f"'{key}' in the recording's custom data is no JSON: {text!r:.60}") from None
+
+
+def _topics(values: Mapping[str, Any]) -> EpisodeTopics:
+    cameras = {str(name): CameraTopics(**topics) for name, topics in values["cameras"].items()}
+    topics = EpisodeTopics(cameras, *(values[f.name] for f in dataclasses.fields(EpisodeTopics)[1:]))
+    if not all(isinstance(name, str) and name for name in topics.all()):
+        raise ValueError("topics must be names")
+    return topics
+
+
+def _mount(entry: Mapping[str, Any]) -> CameraMount:
+    position, quat = (tuple(float(x) for x in entry[key]) for key in ("position", "quat_wxyz"))
+    if len(position) != 3 or len(quat) != 4:
+        raise ValueError("a camera's pose is three numbers and a quaternion of four")
+    return CameraMount(str(entry["name"]), str(entry["parent_frame"]), position, quat)

@@ -1,0 +1,63 @@
+"""What an episode says of itself survives its journey through text, and nothing else does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
+from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
+
+INFO = EpisodeInfo(
+    task="push_button",
+    instruction="push the red button",
+    operator="somebody",
+    spec=ObservationSpec(cameras=("front",)),
+    mounts=(CameraMount("front", "fr3_link0", (1.0, 0.0, 0.5), (1.0, 0.0, 0.0, 0.0)),),
+    topics=EpisodeTopics(
+        {"front": CameraTopics("/front/color", "/front/depth", "/front/info")}, "/joint_states", "/tcp_pose",
+        "/gripper_target", "/recorder/keyposes",
+    ),
+    variation=2,
+    seed=17,
+)  # fmt: skip
+
+
+def test_it_comes_back_from_text_as_it_was() -> None:
+    assert EpisodeInfo.from_custom_data(INFO.to_custom_data()) == INFO
+    assert EpisodeInfo.from_custom_data(INFO.labelled("success").to_custom_data()).outcome == "success"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "complaint"),
+    [
+        ("format", "99", "format 99"),
+        ("task", "[1]", "'task'"),
+        ("task", '""', "name of its task"),
+        ("instruction", json.dumps("a\nb"), "'instruction'"),
+        ("operator", json.dumps("x" * 5000), "'operator'"),
+        ("outcome", '"splendid"', "outcome"),
+        ("seed", "true", "seed"),
+        ("variation", "-7", "variation"),
+        ("spec", '{"voxel_size": 0.01}', "hash"),
+        ("calibration", "[]", "hash"),
+        ("topics", '{"cameras": 3}', "description"),
+        ("topics", "[" * 100_000, "no JSON"),
+        ("task", "{", "no JSON"),
+    ],
+)
+def test_what_was_changed_is_refused_by_name(key: str, text: str, complaint: str) -> None:
+    with pytest.raises(EpisodeError, match=complaint):
+        EpisodeInfo.from_custom_data({**INFO.to_custom_data(), key: text})
+
+
+def test_a_foreign_recording_is_told_as_such() -> None:
+    with pytest.raises(EpisodeError, match="not made by this package"):
+        EpisodeInfo.from_custom_data({})
+
+
+def test_a_camera_without_a_pose_is_refused() -> None:
+    with pytest.raises(EpisodeError, match="front"):
+        EpisodeInfo("push", "push it", "", INFO.spec, (), INFO.topics)
