@@ -12,7 +12,13 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
-from minidiffuser_ros.bridge.conversions import image_from_color, image_from_depth, info_from_camera
+from minidiffuser_ros.arm.kinematics import BASE_FRAME
+from minidiffuser_ros.bridge.conversions import (
+    image_from_color,
+    image_from_depth,
+    info_from_camera,
+    keypose_to_message,
+)
 from minidiffuser_ros.bridge.lifecycle import EXIT_CRASH, ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
@@ -21,7 +27,7 @@ from minidiffuser_ros.contract.errors import ConnectionLostError, MinidiffuserEr
 from minidiffuser_ros.simulation.protocol import ServedWorld, WorldCameras
 from minidiffuser_ros.simulation.tasks import TASKS
 from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS
-from minidiffuser_ros.srv import ResetSimulation
+from minidiffuser_ros.srv import ExpertKeypose, ResetSimulation
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ class CameraTopics:
 
 
 class SimulatorNode(ManagedNode):
-    """The simulated world. Services `~/reset` (a task's objects; the arm stays) and `~/success` (its rule holds)."""
+    """The simulated world. Services `~/reset` (a task's objects; the arm stays), `~/success` (its rule holds) and
+    `~/expert_keypose` (what its scripted expert would do next).
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("simulator", **kwargs)
@@ -67,6 +75,7 @@ class SimulatorNode(ManagedNode):
         group = ReentrantCallbackGroup()
         self.create_service(ResetSimulation, "~/reset", self._on_reset, callback_group=group)
         self.create_service(Trigger, "~/success", self._on_success, callback_group=group)
+        self.create_service(ExpertKeypose, "~/expert_keypose", self._on_expert_keypose, callback_group=group)
 
     def configure(self) -> None:
         """Build the world, serve its arm and lay out the first task."""
@@ -130,9 +139,7 @@ class SimulatorNode(ManagedNode):
         self, request: ResetSimulation.Request, response: ResetSimulation.Response
     ) -> ResetSimulation.Response:
         try:
-            if self._world is None:
-                raise ConnectionLostError("the simulator is not configured")
-            response.instruction = self._world.reset(request.task, request.seed, request.variation)
+            response.instruction = self._served().reset(request.task, request.seed, request.variation)
             response.success, response.message = True, f"laid out '{request.task}' with seed {request.seed}"
         except MinidiffuserError as error:
             response.message = str(error)
@@ -140,12 +147,29 @@ class SimulatorNode(ManagedNode):
 
     def _on_success(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
-            if self._world is None:
-                raise ConnectionLostError("the simulator is not configured")
-            response.success, response.message = self._world.success()
+            response.success, response.message = self._served().success()
         except MinidiffuserError as error:
             response.message = str(error)
         return response
+
+    def _on_expert_keypose(
+        self, request: ExpertKeypose.Request, response: ExpertKeypose.Response
+    ) -> ExpertKeypose.Response:
+        try:
+            keypose = self._served().expert_keypose(request.restart)
+        except MinidiffuserError as error:
+            response.message = str(error)
+            return response
+        response.success, response.finished = True, keypose is None
+        if keypose is not None:
+            response.keypose = keypose_to_message(keypose, BASE_FRAME, int(self.get_clock().now().nanoseconds))
+        return response
+
+    def _served(self) -> ServedWorld:
+        """The world. Raises ConnectionLostError where there is none yet."""
+        if self._world is None:
+            raise ConnectionLostError("the simulator is not configured")
+        return self._world
 
     def _advertise(self, name: str) -> CameraTopics:
         def topic(kind: Any, suffix: str) -> Publisher:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ import numpy as np
 from franky_sim.mujoco_simulator import MujocoSimulator
 from numpy.typing import NDArray
 
-from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, UnknownTaskError
+from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.simulation.rendering import RgbdRenderer
 from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tasks import make_task
@@ -77,6 +78,7 @@ class ServedWorld:
         self.address = address
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._task: Task | None = None
+        self._expert: Iterator[Keypose] | None = None
         self._failure: BaseException | None = None
         self._closing = threading.Event()
         self._simulator = SceneBuilder(ExchangeableSimulator()).simulator
@@ -114,7 +116,7 @@ class ServedWorld:
                 self._simulator.take_over(scene)
             self._stage = Stage(self._simulator.model, self._simulator.data)
             instruction = fresh.reset(self._stage, seed, variation)
-            self._task = fresh
+            self._task, self._expert = fresh, None
             return instruction
 
         return self._in_physics(lay_out)
@@ -129,6 +131,21 @@ class ServedWorld:
             return holds, f"'{self._task.instruction()}' is {'done' if holds else 'not done'}"
 
         return self._in_physics(judge)
+
+    def expert_keypose(self, restart: bool = False) -> Keypose | None:
+        """What the scripted expert of the present task would do next, from how things stand; None where it is done.
+
+        restart: begin with its first keypose again; a reset does so, too. Raises UnknownTaskError before the first one.
+        """
+
+        def ask() -> Keypose | None:
+            if self._task is None:
+                raise UnknownTaskError("no task is laid out: reset the simulation first")
+            if restart or self._expert is None:
+                self._expert = self._task.expert(self._stage)
+            return next(self._expert, None)
+
+        return self._in_physics(ask)
 
     def snapshot(self, last: Snapshot | None = None) -> Snapshot:
         """A copy of the world as it is now: `last` brought up to date, where that is of the same scene."""

@@ -29,7 +29,7 @@ from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tasks import make_task
 from minidiffuser_ros.simulation.tasks.objects import BUTTON_CAP_TOP
 from minidiffuser_ros.simulation.world import CAMERA, CAMERA_MOUNTS, SceneBuilder
-from minidiffuser_ros.srv import ResetSimulation
+from minidiffuser_ros.srv import ExpertKeypose, ResetSimulation
 
 pytestmark = pytest.mark.ros
 
@@ -115,6 +115,22 @@ def test_an_unknown_task_or_variation_is_refused_by_name(watcher: Watcher, task:
     assert not answer.success
     assert ("'fold_laundry'" if task == "fold_laundry" else "99") in answer.message
     assert before in watcher.call(Trigger, "success").message, "a refused reset must leave the task alone"
+
+
+def test_the_expert_is_asked_keypose_by_keypose_and_begins_again(watcher: Watcher) -> None:
+    def ask(restart: bool = False) -> Any:
+        answer = watcher.call(ExpertKeypose, "expert_keypose", ExpertKeypose.Request(restart=restart))
+        assert answer.success, answer.message
+        return answer
+
+    watcher.reset(TASK, variation=0)
+    hover, press = ask().keypose.pose.position, ask().keypose.pose.position
+    assert (hover.x, hover.y) == (press.x, press.y)
+    assert hover.z > press.z + 0.02
+    assert ask().finished
+    assert ask(restart=True).keypose.pose.position == hover
+    watcher.reset(TASK, variation=1)
+    assert ask().keypose.pose.position == hover, "after a reset the expert begins anew"
 
 
 @pytest.mark.parametrize("camera", sorted(CAMERA_MOUNTS))
