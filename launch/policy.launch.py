@@ -1,52 +1,13 @@
 """A trained policy on the arm: `ros2 launch minidiffuser_ros policy.launch.py` runs the shipped one in simulation.
 
-Arguments and nodes come from the table in `minidiffuser_ros/bringup.py`; `--show-args` lists them.
+Arguments and nodes come from the table in `minidiffuser_ros/bringup_tables.py`; `--show-args` lists them.
 """
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
-from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
+from launch import LaunchDescription
 
-from minidiffuser_ros.bringup import BRINGUPS, PlannedNode, plan
-
-NAME = "policy"
+from minidiffuser_ros.bringup_launch import launch_description
 
 
 def generate_launch_description() -> LaunchDescription:
     """Every argument of the bring-up, and its nodes."""
-    arguments = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            choices=list(argument.choices) or None,
-        )
-        for argument in BRINGUPS[NAME].arguments
-    ]
-    threads = SetEnvironmentVariable("OMP_NUM_THREADS", EnvironmentVariable("OMP_NUM_THREADS", default_value="1"))
-    return LaunchDescription([*arguments, threads, OpaqueFunction(function=start_nodes)])
-
-
-def start_nodes(context: LaunchContext) -> list[Node]:
-    """The nodes for the values that the arguments have now."""
-    names = [argument.name for argument in BRINGUPS[NAME].arguments]
-    return [action(node) for node in plan(NAME, {n: LaunchConfiguration(n).perform(context) for n in names})]
-
-
-def action(node: PlannedNode) -> Node:
-    """The launch action of one planned node; all end when one does."""
-    # Without its type a serial number would become an integer.
-    typed = {name: ParameterValue(value, value_type=type(value)) for name, value in node.parameters.items()}
-    return Node(
-        package=node.package,
-        executable=node.executable,
-        name=node.name,
-        namespace=node.namespace,
-        parameters=[*node.files, typed],
-        remappings=list(node.remaps),
-        ros_arguments=["--log-level", node.log_level],
-        output="screen",
-        on_exit=Shutdown(reason=f"{node.name} ended"),
-    )
+    return launch_description("policy")

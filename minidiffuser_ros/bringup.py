@@ -1,21 +1,17 @@
-"""What a bring-up starts: one table of arguments and nodes, for `launch/*.launch.py` and for `minidiffuser bringup`.
+"""From a bring-up's table (`bringup_tables.py`) and the values of its arguments to the processes to start.
 
-`plan` turns the table and the values of the arguments into processes to start; both ways of starting use it.
+The launch files and `minidiffuser bringup` both start what `plan` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, PACKAGE, SCRIPTED, SIMULATION, Bringup
 from minidiffuser_ros.contract.errors import ConfigurationError
-
-PACKAGE = "minidiffuser_ros"
-SIMULATION = "sim"
-AUTO = "auto"
-SWITCH = ("true", "false")
 
 
 def share_folder() -> Path:
@@ -27,43 +23,6 @@ def share_folder() -> Path:
         if (parent / "share" / PACKAGE).is_dir():
             return parent / "share" / PACKAGE
     return here.parent
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of a bring-up; values are text, as in launch."""
-
-    name: str
-    default: str
-    description: str
-    choices: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NodeEntry:
-    """One node of a bring-up.
-
-    parameters: parameter → (argument that gives its value, type); an empty value leaves the node's own default.
-    files: parameter files below `config/`. only_if: argument → value it must have for the node to be started.
-    remaps: topic → topic.
-    """
-
-    executable: str
-    name: str
-    parameters: Mapping[str, tuple[str, type]] = field(default_factory=dict)
-    package: str = PACKAGE
-    files: tuple[str, ...] = ()
-    only_if: Mapping[str, str] = field(default_factory=dict)
-    remaps: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Bringup:
-    """A named set of nodes with its arguments."""
-
-    description: str
-    arguments: tuple[Argument, ...]
-    nodes: tuple[NodeEntry, ...]
 
 
 @dataclass(frozen=True)
@@ -80,68 +39,6 @@ class PlannedNode:
     log_level: str
 
 
-POLICY_ARGUMENTS = (
-    Argument("robot_ip", SIMULATION, f"address of the arm; '{SIMULATION}' starts a simulated one"),
-    Argument("sim_address", "127.0.0.2", "loopback address on which the simulated arm listens"),
-    Argument("camera", SIMULATION, "who publishes the pictures", (SIMULATION, "realsense", "external")),
-    Argument("calibration", "", "YAML file with the pose of each camera; empty: the simulated cameras'"),
-    Argument("front_serial", "", "serial number of the RealSense in front of the table"),
-    Argument("wrist_serial", "", "serial number of the RealSense on the hand"),
-    Argument("checkpoint", "models/tabletop_small", "folder of the trained policy, or a name below the package's own"),
-    Argument("task", "", "task that the simulation lays out first; empty: the simulator's own choice"),
-    Argument("seed", "0", "seed of the first layout"),
-    Argument("namespace", "", "namespace of all nodes, so that several robots share nothing"),
-    Argument("dry_run", AUTO, "decide and check but do not move; auto: on for hardware", (AUTO, *SWITCH)),
-    Argument("confirm", AUTO, "wait for ~/approve before each motion; auto: on for hardware", (AUTO, *SWITCH)),
-    Argument("speed", "", "fraction of the arm's full speed in (0, 1]; empty: the arm node's own"),
-    Argument("params_file", "", "your own parameter file, read last"),
-    Argument("log_level", "info", "least severe messages shown", ("debug", "info", "warn", "error", "fatal")),
-    Argument("use_sim_time", "false", "take the time from /clock, as for a replayed recording", SWITCH),
-)
-
-BRINGUPS: dict[str, Bringup] = {
-    "policy": Bringup(
-        "run a trained policy on the arm, simulated or real",
-        POLICY_ARGUMENTS,
-        (
-            NodeEntry(
-                "simulator",
-                "simulator",
-                {"address": ("sim_address", str), "task": ("task", str), "seed": ("seed", int)},
-                only_if={"robot_ip": SIMULATION},
-            ),
-            NodeEntry(
-                "realsense2_camera_node",
-                "front",
-                {"serial_no": ("front_serial", str)},
-                package="realsense2_camera",
-                files=("realsense.yaml",),
-                only_if={"camera": "realsense"},
-            ),
-            NodeEntry(
-                "realsense2_camera_node",
-                "wrist",
-                {"serial_no": ("wrist_serial", str)},
-                package="realsense2_camera",
-                files=("realsense.yaml",),
-                only_if={"camera": "realsense"},
-            ),
-            NodeEntry(
-                "arm",
-                "arm",
-                {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
-            ),
-            NodeEntry("observer", "observer", {"calibration": ("calibration", str)}),
-            NodeEntry(
-                "policy",
-                "policy",
-                {"checkpoint": ("checkpoint", str), "dry_run": ("dry_run", bool), "confirm": ("confirm", bool)},
-            ),
-        ),
-    ),
-}
-
-
 def plan(bringup: str, values: Mapping[str, str]) -> list[PlannedNode]:
     """The nodes to start, in order, for the given values of the arguments (the defaults for those not given).
 
@@ -153,7 +50,7 @@ def plan(bringup: str, values: Mapping[str, str]) -> list[PlannedNode]:
     own_file = (settled["params_file"],) if settled["params_file"] else ()
     planned = []
     for entry in table.nodes:
-        if any(settled[argument] != value for argument, value in entry.only_if.items()):
+        if any(settled[argument] not in values for argument, values in entry.only_if.items()):
             continue
         parameters = {
             name: _typed(argument, settled[argument], kind)
@@ -192,7 +89,7 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
             "external"
         )
     for name in ("dry_run", "confirm"):
-        if settled[name] == AUTO:
+        if settled.get(name) == AUTO:
             settled[name] = "false" if simulated else "true"
     settled["arm_address"] = settled["sim_address"] if simulated else settled["robot_ip"]
     if not settled["calibration"]:
@@ -207,7 +104,11 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
         if settled[name] and not Path(settled[name]).is_file():
             raise ConfigurationError(f"{name} '{settled[name]}' is no file")
         settled[name] = str(Path(settled[name]).resolve()) if settled[name] else ""
-    settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
+    if "checkpoint" in settled:
+        settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
+    if settled.get("operator") == SCRIPTED and not simulated:
+        raise ConfigurationError(f"operator '{SCRIPTED}' asks the simulator where to go: it cannot lead a real arm")
+    settled["first_task"] = next(iter(settled.get("tasks", "").split()), "")
     return settled
 
 
@@ -222,6 +123,8 @@ def _checkpoint(value: str) -> Path:
 def _typed(argument: str, text: str, kind: type) -> Any:
     if kind is bool:
         return text == "true"
+    if kind is list:
+        return text.split()
     try:
         return kind(text)
     except ValueError:

@@ -173,6 +173,8 @@ def _parameter_text(value: Any) -> str:
         return repr(value)
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_parameter_text, value)) + "]"
     return str(value)
 
 

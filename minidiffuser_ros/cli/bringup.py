@@ -1,12 +1,13 @@
-"""`minidiffuser bringup policy`: the same nodes as `ros2 launch minidiffuser_ros policy.launch.py`, without launch."""
+"""`minidiffuser bringup NAME`: the same nodes as `ros2 launch minidiffuser_ros NAME.launch.py`, without launch."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 
-from minidiffuser_ros.bringup import BRINGUPS, plan
+from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import process_of, run_processes
+from minidiffuser_ros.bringup_tables import BRINGUPS
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 HELP = "start the nodes of the ROS graph and keep them running until Ctrl-C"
@@ -16,6 +17,8 @@ EPILOG = """examples:
   minidiffuser bringup policy --robot-ip 172.16.0.2 --camera realsense --front-serial 1234 --wrist-serial 5678 \\
       --calibration cameras.yaml
       on hardware: nothing moves until you switch dry_run off, and each motion waits for ~/approve
+  minidiffuser bringup record --operator scripted --tasks "push_button stack_pair" --episodes 10 --out episodes
+      twenty episodes, recorded unattended on the simulated arm
 """
 
 

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "demo": "six sentences through the live graph on the simulated arm, with pictures",
     "bringup": "start the nodes of the ROS graph and keep them running",
     "run": "perform a sentence on the running graph",
+    "record": "record demonstrations through the live graph, unattended",
     "demos": "make demonstrations in simulation with the scripted experts",
     "train": "train a policy from demonstrations",
     "evaluate": "measure a policy's success in simulation",
