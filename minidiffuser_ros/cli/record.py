@@ -13,7 +13,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostE
 
 HELP = """Record demonstrations on the simulated arm unattended: the simulator's expert teleoperates it through the live
 graph. Seeds that have a labelled episode are done, so the same command goes on with a session that was stopped."""
-EPILOG = """To teleoperate yourself: `minidiffuser bringup record`, and a keyboard in a second terminal; see docs/record.md.
+EPILOG = """To teleoperate yourself: `minidiffuser bringup record`, and a keyboard in a second terminal (docs/record.md).
 
 examples:
   minidiffuser record --out episodes --per-task 20
@@ -65,7 +65,7 @@ def _record(args: argparse.Namespace, stopped: Callable[[], bool]) -> None:
     from minidiffuser_ros.bringup import plan
     from minidiffuser_ros.bringup_runner import ProcessGroup, process_of
     from minidiffuser_ros.cli.graph import free_domain
-    from minidiffuser_ros.episodes.session import SessionProgress, session_seeds
+    from minidiffuser_ros.episodes.seeds import SessionProgress, session_seeds
 
     wanted = set(session_seeds(args.tasks, args.seed, args.per_task))
     progress = SessionProgress(args.out)

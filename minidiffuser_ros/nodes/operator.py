@@ -13,7 +13,7 @@ from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.scripted_operator import OperatorSettings, ScriptedOperator
 from minidiffuser_ros.bridge.worker import Cancelled, Worker
 from minidiffuser_ros.contract.errors import ConfigurationError, MinidiffuserError, MotionError
-from minidiffuser_ros.episodes.session import SessionProgress, session_seeds
+from minidiffuser_ros.episodes.seeds import SessionProgress, session_seeds
 from minidiffuser_ros.simulation.tasks import TASKS
 
 ATTEMPTS = 3
