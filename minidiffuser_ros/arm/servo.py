@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from minidiffuser_ros.arm.executor import KeyposeExecutor
+from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, KeyposeExecutor
 from minidiffuser_ros.arm.protocol import ArmState, Array
 from minidiffuser_ros.arm.twist import TwistCommand, TwistLimiter
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
@@ -22,7 +22,6 @@ from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedEr
 HOLD_S = 0.2
 IDLE_S = 0.3  # of zero twists, after which the arm is held where it is
 ATTEMPTS, PAUSE_S = 3, 0.2  # after a motion that could not be planned
-REST_RAD_S, REST_TIMEOUT_S = 5e-3, 2.0
 TELL_PERIOD_S = 0.5
 FOLLOWING = "follows twist_command"
 
@@ -124,7 +123,7 @@ class Servo:
             self._news.wait()
             self._news.clear()
             reasons = self._reasons()
-            if not reasons and self._is_zero():
+            if self._closed or (not reasons and self._is_zero()):
                 continue
             try:
                 if not reasons:
@@ -139,6 +138,7 @@ class Servo:
             try:
                 report = self._session()
             finally:
+                self._news.clear()  # those twists have been followed, or were too late
                 self._goals.take_back()
                 self._active = False
             self._say(report)
@@ -184,13 +184,17 @@ class Servo:
 
     def _rest(self) -> bool:
         """Wait for the arm to come to rest; True as soon as there is a twist to follow instead."""
-        deadline = time.monotonic() + REST_TIMEOUT_S
+        # By positions: the velocities that a simulated arm reports at rest are noise.
+        settings = self._goals.settings
+        deadline, before = time.monotonic() + settings.settle_timeout_s, self._arm.state().joints
         while time.monotonic() < deadline:
+            time.sleep(SETTLE_PERIOD_S)
             if not self._reasons() and not self._is_zero():
                 return True
-            if np.abs(self._arm.state().velocities).max() < REST_RAD_S:
+            joints = self._arm.state().joints
+            if np.abs(joints - before).max() < settings.settle_step_rad:
                 break
-            time.sleep(0.02)
+            before = joints
         return False
 
     def _reasons(self) -> list[str]:
