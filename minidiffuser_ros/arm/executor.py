@@ -15,7 +15,7 @@ import numpy as np
 
 from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH
-from minidiffuser_ros.arm.protocol import Arm, ArmState
+from minidiffuser_ros.arm.protocol import Arm, ArmMode, ArmState
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import pose_of, transform_from
@@ -93,13 +93,37 @@ class KeyposeExecutor:
         self._clock_ns = clock_ns
         self._objections = objections
         self._gripped: tuple[float, float] | None = None  # opening asked for and width reached
-        self._busy = threading.Lock()
+        self.opening_asked: float | None = None  # of the gripper, in [0, 1]; None before its first command
+        self._claims = threading.Lock()  # guards the next three
+        self._busy = self._moves = False  # a goal runs; it moves the arm itself
+        self._lent = ""
         self._halt = threading.Event()
 
     @property
     def busy(self) -> bool:
         """Whether a goal is running."""
-        return self._busy.locked()
+        return self._busy
+
+    @property
+    def lent(self) -> str:
+        """What the arm does in somebody else's hands; empty while it is in nobody's."""
+        return self._lent
+
+    def lend(self, doing: str) -> None:
+        """Leave the arm to somebody else, who `doing` ("follows …"): goals that move it are refused meanwhile.
+
+        The gripper still obeys. Raises GoalRejectedError while a goal moves the arm, or somebody else has it.
+        """
+        with self._claims:
+            if self._busy and self._moves:
+                raise GoalRejectedError("a goal is moving the arm: wait for it or cancel it")
+            if self._lent:
+                raise GoalRejectedError(f"the arm {self._lent}")
+            self._lent = doing
+
+    def take_back(self) -> None:
+        """End `lend`."""
+        self._lent = ""
 
     def halt(self) -> None:
         """Let the running goal end as soon as the arm can brake; harmless when nothing runs."""
@@ -166,16 +190,26 @@ class KeyposeExecutor:
         def run() -> str:
             if not 0.0 <= opening <= 1.0:
                 raise GoalRejectedError(f"gripper opening must lie in [0, 1], got {opening:g}")
-            _refuse(self.envelope.check_mode(self.arm.state()))
+            state = self.arm.state()
+            if not self._led(state):
+                _refuse(self.envelope.check_mode(state))
             on_phase(MOVING)
             return self._drive(opening)
 
-        return self._run(run, None)
+        return self._run(run, None, moves=False)
 
-    def _run(self, run: Callable[[], str], keypose: Keypose | None) -> Outcome:
+    def _led(self, state: ArmState) -> bool:
+        """Whether the arm is not at rest for a good reason: then the gripper obeys all the same."""
+        return state.mode is ArmMode.GUIDED or bool(self._lent and state.mode is ArmMode.MOVING)
+
+    def _run(self, run: Callable[[], str], keypose: Keypose | None, moves: bool = True) -> Outcome:
         """One goal from its first check to the last reading; a failed motion is an outcome, too."""
-        if not self._busy.acquire(blocking=False):
-            raise GoalRejectedError("the arm is busy with another goal: wait for it or cancel it")
+        with self._claims:
+            if self._busy:
+                raise GoalRejectedError("the arm is busy with another goal: wait for it or cancel it")
+            if moves and self._lent:
+                raise GoalRejectedError(f"the arm {self._lent}: end that before asking for a goal")
+            self._busy, self._moves = True, moves
         # In this order: a halt before this line is an objection by now, a halt after it ends the goal.
         self._halt = threading.Event()
         begin = time.monotonic()
@@ -187,10 +221,13 @@ class KeyposeExecutor:
                 success, message = False, str(error)
             return self._outcome(success, message, keypose, time.monotonic() - begin)
         finally:
-            self._busy.release()
+            self._busy = False
 
     def _outcome(self, success: bool, message: str, keypose: Keypose | None, duration_s: float) -> Outcome:
         try:
+            state = self.arm.state()
+            if self._led(state):  # it does not come to rest, and the pose is not ours to report
+                return Outcome(success, message, width=state.width, duration_s=duration_s)
             state = self._settle(must=False)
         except ConnectionLostError:
             if success:
@@ -231,7 +268,7 @@ class KeyposeExecutor:
         width = self.arm.state().width
         # The hand keeps the force and place of its last command: the same one again would only cost time.
         if self._gripped is None or self._gripped[0] != opening or abs(self._gripped[1] - width) > 0.25 * tolerance:
-            self._gripped = None  # for the case that this one is halted
+            self._gripped, self.opening_asked = None, opening  # for the case that this one is halted
             width = self.arm.drive_gripper(opening, self._halt)
             self._gripped = opening, width
         if width < target - tolerance:

@@ -31,6 +31,7 @@ COMMAND_PORT = 1337
 MODES = {
     franky.RobotMode.Idle: ArmMode.IDLE,
     franky.RobotMode.Move: ArmMode.MOVING,
+    franky.RobotMode.Guiding: ArmMode.GUIDED,
     franky.RobotMode.Reflex: ArmMode.ERROR,
     franky.RobotMode.AutomaticErrorRecovery: ArmMode.ERROR,
 }
@@ -105,6 +106,7 @@ class FrankyArm:
             tool=np.array(reading.O_T_EE.matrix, dtype=np.float64),
             width=float(width),
             mode=MODES.get(reading.robot_mode, ArmMode.STOPPED),
+            velocities=np.array(reading.dq, dtype=np.float64),
         )
 
     def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:
@@ -118,6 +120,29 @@ class FrankyArm:
         target = np.asarray(joints, dtype=np.float64)
         motion = partial(franky.JointMotion, target, relative_dynamics_factor=speed)
         self._move(motion, franky.JointStopMotion, halt)
+
+    def follow(self, twist: Array, hold_s: float, dynamics: float) -> None:
+        """Take over a twist [6] in the base frame in place of the last one, and return at once.
+
+        Without another one within `hold_s` the arm brakes. Raises MotionError, ConnectionLostError, for what has gone
+        wrong since the last call, too.
+        """
+        robot, _ = self._devices()
+        hold = franky.Duration(int(1e3 * hold_s))
+        # A motion that ended at speed would be a jump: a second waypoint slows down to rest.
+        waypoints = [
+            franky.CartesianVelocityWaypoint(_velocity(twist), hold_target_duration=hold),
+            franky.CartesianVelocityWaypoint(_velocity(np.zeros(6))),
+        ]
+        motion = franky.CartesianVelocityWaypointMotion(waypoints, relative_dynamics_factor=dynamics)
+        with self._io:
+            self._guarded(lambda: robot.move(motion, asynchronous=True))
+
+    def end_following(self, dynamics: float) -> None:
+        """Brake and wait for the end of it; harmless at rest. Raises MotionError, ConnectionLostError."""
+        robot, _ = self._devices()
+        if not self._guarded(lambda: robot.join_motion(timeout=0.0)):
+            self._brake(robot, partial(franky.CartesianVelocityStopMotion, relative_dynamics_factor=dynamics))
 
     def drive_gripper(self, opening: float, halt: threading.Event) -> float:
         """Drive the fingers and return their distance in metres. Raises MotionError, ConnectionLostError.
@@ -306,6 +331,11 @@ def _in_time(call: Callable[[], T], timeout_s: float, late: Exception, halt: thr
         if succeeded:
             return value  # type: ignore[no-any-return]
         raise value
+
+
+def _velocity(twist: Array) -> Any:
+    """franky's velocity of the tool from a twist [6] in the base frame."""
+    return franky.RobotVelocity(franky.Twist(twist[:3], twist[3:]))
 
 
 def _sentence(error: BaseException) -> str:

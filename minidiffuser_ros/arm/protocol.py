@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -21,17 +21,22 @@ class ArmMode(enum.Enum):
     IDLE = "idle"
     MOVING = "moving"
     STOPPED = "stopped by its user"  # by the user: emergency stop, guiding, brakes
+    GUIDED = "led by hand"  # somebody holds the guiding button
     ERROR = "in a reflex"  # after a reflex; needs `recover`
 
 
 @dataclass(frozen=True)
 class ArmState:
-    """One reading: joints [7] in rad, `T_base_tool` [4, 4], distance between the fingers in metres, mode."""
+    """One reading: joints [7] in rad, `T_base_tool` [4, 4], distance between the fingers in metres, mode.
+
+    velocities: of the joints [7] in rad/s; zero where they are not known.
+    """
 
     joints: Array
     tool: Array
     width: float
     mode: ArmMode
+    velocities: Array = field(default_factory=lambda: np.zeros(7))
 
     @property
     def opening(self) -> float:

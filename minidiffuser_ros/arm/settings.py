@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from minidiffuser_ros.arm.envelope import SafetyLimits
 from minidiffuser_ros.arm.executor import ExecutionSettings
 from minidiffuser_ros.arm.franky_arm import FrankySettings
+from minidiffuser_ros.arm.twist import ServoSettings
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ArmSettings:
     )
     limits: SafetyLimits = field(default_factory=SafetyLimits)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    servo: ServoSettings = field(default_factory=ServoSettings)
     franka: FrankySettings = field(default_factory=FrankySettings)
 
 

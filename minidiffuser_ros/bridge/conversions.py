@@ -23,6 +23,8 @@ from minidiffuser_ros.bridge.poses import (
     pose_to_message,
     stamped_pose,
     transform_from_message,
+    twist_from_message,
+    twist_to_message,
 )
 
 __all__ = [
@@ -49,4 +51,6 @@ __all__ = [
     "stamp_to_ns",
     "stamped_pose",
     "transform_from_message",
+    "twist_from_message",
+    "twist_to_message",
 ]

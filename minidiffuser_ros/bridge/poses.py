@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Transform
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Transform, TwistStamped, Vector3
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import JointState
 
+from minidiffuser_ros.arm.twist import TwistCommand
 from minidiffuser_ros.bridge.headers import header
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.contract.keypose import Keypose
@@ -58,6 +59,21 @@ def keypose_from_message(message: KeyposeMessage) -> Keypose:
     """The keypose of a message. Raises ConfigurationError for values that are no pose."""
     position, quat_wxyz = pose_from_message(message.pose)
     return Keypose(position, quat_wxyz, message.opening)
+
+
+def twist_to_message(twist: ArrayLike, frame_id: str, stamp_ns: int) -> TwistStamped:
+    """Message of a twist [6], linear above angular, along the axes of `frame_id`."""
+    values = [float(v) for v in np.asarray(twist)]
+    message = TwistStamped(header=header(frame_id, stamp_ns))
+    message.twist.linear = Vector3(x=values[0], y=values[1], z=values[2])
+    message.twist.angular = Vector3(x=values[3], y=values[4], z=values[5])
+    return message
+
+
+def twist_from_message(message: TwistStamped, age_s: float = 0.0) -> TwistCommand:
+    """The command of a message, as it stands: not checked. age_s: how old its stamp says it is."""
+    v, w = message.twist.linear, message.twist.angular
+    return TwistCommand(np.array([v.x, v.y, v.z, w.x, w.y, w.z]), message.header.frame_id, age_s)
 
 
 def joint_positions(message: JointState, names: Sequence[str]) -> Array:

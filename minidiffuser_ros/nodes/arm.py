@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionServer
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 from rclpy.timer import Timer
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
@@ -20,27 +18,30 @@ from minidiffuser_ros.action import ExecuteKeypose, Gripper
 from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import KeyposeExecutor, Outcome
 from minidiffuser_ros.arm.franky_arm import FrankyArm
-from minidiffuser_ros.arm.kinematics import BASE_FRAME, JOINT_NAMES
+from minidiffuser_ros.arm.kinematics import BASE_FRAME
 from minidiffuser_ros.arm.protocol import ArmMode
+from minidiffuser_ros.arm.servo import Servo, ServoReport
 from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
-from minidiffuser_ros.bridge.conversions import header, joint_state, stamp_from_ns, stamped_pose
+from minidiffuser_ros.arm.twist import TwistLimiter
+from minidiffuser_ros.bridge.conversions import header, stamp_from_ns
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
-from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
+from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.contract.errors import MinidiffuserError
-from minidiffuser_ros.geometry.transform import pose_of
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm_goals import GoalRunner
+from minidiffuser_ros.nodes.arm_state import StatePublisher
+from minidiffuser_ros.nodes.arm_twists import TwistInput
 from minidiffuser_ros.srv import CheckKeypose, SetSpeed
 
-JOINT_STATE_NAMES = (*JOINT_NAMES, "fr3_finger_joint1", "fr3_finger_joint2")
 NOT_CONFIGURED = "the arm node is not configured"
 
 
 class ArmNode(ManagedNode):
     """One arm. Actions `~/execute_keypose ~/gripper`, services `~/stop ~/recover ~/home ~/set_speed ~/check_keypose`.
 
+    Follows `twist_command` while `enable` is true and no goal moves the arm; goals that come meanwhile are refused.
     After `~/stop`, a reflex or a lost connection nothing moves until `~/recover`. Refused goals end aborted with
     every reason.
     """
@@ -51,16 +52,17 @@ class ArmNode(ManagedNode):
         self._motion = NodeParameters(self, MotionSettings())
         self._arm: FrankyArm | None = None
         self._runner: GoalRunner | None = None
+        self._servo: Servo | None = None
         self._servers: list[ActionServer] = []
         self._timer: Timer | None = None
         self._blocked = ""  # why nothing moves until ~/recover
         self._enabled_at = float("-inf")
         self._settled_ns = 0
         self._status = self.create_publisher(ArmStatus, "~/status", LATCHED)
-        self._joints = self.create_publisher(JointState, "joint_states", SENSOR_DATA)
-        self._tool = self.create_publisher(PoseStamped, "tcp_pose", SENSOR_DATA)
+        self._publisher = StatePublisher(self)
         self._requests = ReentrantCallbackGroup()
         self.create_subscription(Bool, "enable", self._on_enable, RELIABLE, callback_group=self._requests)
+        TwistInput(self, self._requests, lambda: self._servo)
         self._serve(Trigger, "~/stop", self._on_stop)
         self._serve(Trigger, "~/recover", self._on_recover)
         self._serve(Trigger, "~/home", self._on_home)
@@ -78,6 +80,8 @@ class ArmNode(ManagedNode):
         envelope = SafetyEnvelope(settings.limits)
         goals = KeyposeExecutor(self._arm, envelope, settings.execution, self._now_ns, self._objections)
         runner = self._runner = GoalRunner(goals, self._motion, self._on_begin, self._on_end)
+        limiter = TwistLimiter(settings.limits, settings.servo)
+        self._servo = Servo(self._arm, goals, limiter, self._objections_to_twists, self._on_servo)
         self._settled_ns = self._now_ns()
         self._servers = [
             ActionServer(self, kind, name, execute, callback_group=self._requests, cancel_callback=runner.cancel)
@@ -98,8 +102,7 @@ class ArmNode(ManagedNode):
 
     def deactivate(self) -> None:
         """Brake and wait until the running goal has ended."""
-        if self._runner is not None:
-            self._runner.halt_and_wait()
+        self._halt_and_wait()
         self._publish_status(ArmStatus.STOPPED, self.stop_reason or "not active")
 
     def cleanup(self) -> None:
@@ -108,9 +111,11 @@ class ArmNode(ManagedNode):
             self.destroy_timer(self._timer)
         while self._servers:
             self._servers.pop().destroy()
+        if self._servo is not None:
+            self._servo.close()
         if self._arm is not None:
             self._arm.close()
-        self._arm = self._runner = self._timer = None
+        self._arm = self._runner = self._servo = self._timer = None
         self._publish_status(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
 
     # -- goals ----------------------------------------------------------------------------------------------------
@@ -132,21 +137,44 @@ class ArmNode(ManagedNode):
         self._settled_ns = outcome.settled_ns or self._settled_ns
         if lost:
             self._block(lost)
-        # A goal that is refused because another one runs must not call the arm idle.
-        if self.is_active and not self._blocked and self._runner is not None and not self._runner.goals.busy:
-            self._publish_status(ArmStatus.IDLE, outcome.message)
+        self._tell(outcome.message)
+
+    def _tell(self, message: str) -> None:
+        """Publish the news in the state that the arm is in, unless it is stopped or lost: that stays to be read."""
+        runner = self._runner
+        if self.is_active and not self._blocked and runner is not None:
+            moving = runner.goals.lent or runner.goals.busy
+            self._publish_status(ArmStatus.MOVING if moving else ArmStatus.IDLE, message)
+
+    # -- twists ---------------------------------------------------------------------------------------------------
+
+    def _objections_to_twists(self) -> list[str]:
+        return self._objections() + (["dry run: nothing moves"] if self._motion.value.dry_run else [])
+
+    def _on_servo(self, report: ServoReport) -> None:
+        if report.ended:
+            self._settled_ns = self._now_ns()
+        if report.lost:
+            self._block(report.message)
+        self._tell(report.message)
+
+    def _halt_and_wait(self) -> bool:
+        """Brake, for a reason that `_objections` tells by now; returns whether all has ended."""
+        goals_ended = self._runner is None or self._runner.halt_and_wait()
+        return (self._servo is None or self._servo.wait(4.0)) and goals_ended
 
     # -- services -------------------------------------------------------------------------------------------------
 
     def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._blocked = "the arm was stopped: call ~/recover before the next motion"
-        response.success = self._runner is None or self._runner.halt_and_wait()
+        response.success = self._halt_and_wait()
         response.message = "the arm stands still" if response.success else "the arm is still braking"
         self._publish_status(ArmStatus.STOPPED, self._blocked)
         return response
 
     def _on_recover(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._arm is None or self._runner is None or self._runner.goals.busy:
+        moving = self._runner is not None and (self._runner.goals.busy or self._runner.goals.lent)
+        if self._arm is None or moving:
             response.message = "nothing to recover: the arm is not configured, or it is moving"
             return response
         try:
@@ -190,9 +218,7 @@ class ArmNode(ManagedNode):
         except MinidiffuserError as error:
             self._block(str(error))
             return
-        stamp_ns, finger = self._now_ns(), 0.5 * state.width
-        self._joints.publish(joint_state(JOINT_STATE_NAMES, [*state.joints, finger, finger], stamp_ns))
-        self._tool.publish(stamped_pose(*pose_of(state.tool), BASE_FRAME, stamp_ns))
+        self._publisher.publish(state, runner.goals.opening_asked, self._now_ns())
         runner.tell_width(state.width)
         if state.mode is ArmMode.ERROR:
             self._block("the arm is in a reflex: clear its way, then call ~/recover")
