@@ -13,7 +13,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostE
 
 HELP = """Record demonstrations on the simulated arm unattended: the simulator's expert teleoperates it through the live
 graph. Seeds that have a labelled episode are done, so the same command goes on with a session that was stopped."""
-EPILOG = """To teleoperate yourself: `minidiffuser bringup record`, and a keyboard in a second terminal (docs/record.md).
+EPILOG = """To teleoperate yourself: `minidiffuser bringup record`, and a keyboard in another terminal (docs/record.md).
 
 examples:
   minidiffuser record --out episodes --per-task 20
