@@ -13,9 +13,11 @@ from typing import Any
 from rclpy.action import ActionClient as RclpyActionClient
 from rclpy.task import Future
 
+from minidiffuser_ros.bridge.waitables import LeavesQuietly
 
-class ActionClient(RclpyActionClient):
-    """`rclpy.action.ActionClient` without the race between sending a request and taking its answer."""
+
+class ActionClient(LeavesQuietly, RclpyActionClient):
+    """`rclpy.action.ActionClient` without the race between sending and taking; may go while its node spins."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._request_noted = threading.RLock()

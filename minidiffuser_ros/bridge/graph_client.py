@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from action_msgs.msg import GoalStatus
-from lifecycle_msgs.msg import State
-from lifecycle_msgs.srv import GetState
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -28,8 +25,9 @@ from std_srvs.srv import Trigger
 from minidiffuser_ros.action import Gripper, RunPolicy
 from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.calls import Cancelled, call, never, perform
+from minidiffuser_ros.bridge.readiness import wait_active
 from minidiffuser_ros.bridge.telemetry import record_from_message
-from minidiffuser_ros.contract.errors import ConnectionLostError, MotionError, UnknownTaskError
+from minidiffuser_ros.contract.errors import MotionError, UnknownTaskError
 from minidiffuser_ros.policy.loop import DecisionRecord
 from minidiffuser_ros.srv import ResetSimulation
 
@@ -101,16 +99,7 @@ class GraphClient:
 
     def wait_active(self, names: Sequence[str], timeout_s: float) -> None:
         """Wait until each of these lifecycle nodes is active. Raises ConnectionLostError naming one that is not."""
-        deadline = time.monotonic() + timeout_s
-        for name in names:
-            state = ""
-            while state != "active":
-                if self._cancelled() or time.monotonic() > deadline:
-                    found = f"it is {state}" if state else "nobody of this name answers"
-                    raise ConnectionLostError(f"the node '{name}' was not ready within {timeout_s:g} s: {found}")
-                state = self._state(name)
-                if state != "active":
-                    time.sleep(0.1)
+        wait_active(self.node, names, timeout_s, self._cancelled)
 
     def run_policy(
         self,
@@ -176,11 +165,3 @@ class GraphClient:
             return call(client, request, timeout_s, self._cancelled)
         finally:
             self.node.destroy_client(client)
-
-    def _state(self, name: str) -> str:
-        """The lifecycle state of a node, empty where nobody answers."""
-        try:
-            answer = self._call(GetState, f"{name}/get_state", GetState.Request(), 1.0)
-        except ConnectionLostError:
-            return ""
-        return "active" if answer.current_state.id == State.PRIMARY_STATE_ACTIVE else str(answer.current_state.label)

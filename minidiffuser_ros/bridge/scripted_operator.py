@@ -26,12 +26,15 @@ from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.calls import Cancelled, call, perform
 from minidiffuser_ros.bridge.conversions import header, keypose_from_message, pose_from_message, stamp_to_ns
 from minidiffuser_ros.bridge.qos import RELIABLE, SENSOR_DATA
+from minidiffuser_ros.bridge.readiness import wait_active
 from minidiffuser_ros.contract.episode import FAILURE, SUCCESS
 from minidiffuser_ros.contract.errors import ConnectionLostError, MinidiffuserError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.srv import ExpertKeypose, LabelEpisode, ResetSimulation, StartRecording
 
+NODES = ("simulator", "arm", "recorder")
+START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 10.0
 MOTION_TIMEOUT_S = 60.0
 GATE_TIMEOUT_S = 20.0
@@ -101,6 +104,10 @@ class ScriptedOperator:
         self._node.destroy_subscription(self._subscription)
         for client in self._clients.values():
             self._node.destroy_client(client)
+
+    def wait_ready(self) -> None:
+        """Wait for the nodes it works with. Raises ConnectionLostError naming one that does not come up."""
+        wait_active(self._node, NODES, START_TIMEOUT_S, self._cancelled)
 
     def record(self, task: str, seed: int) -> Recorded:
         """Lay out a task, perform it by teleoperation, save and label the episode.

@@ -61,6 +61,7 @@ class OperatorNode(ManagedNode):
         settings = self._settings.value
         operator = ScriptedOperator(self, settings.operator, cancelled.is_set)
         try:
+            operator.wait_ready()
             wanted = session_seeds(settings.tasks, settings.seed, settings.episodes)
             done = SessionProgress(Path(settings.root)).recorded()
             for task, seed in (each for each in wanted if each not in done):
