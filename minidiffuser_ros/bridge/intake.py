@@ -1,4 +1,8 @@
-"""Raw subscriptions of a recorder: each message is counted and handed on as the bytes it came in."""
+"""Raw subscriptions of a recorder: each message is counted and handed on as the bytes it came in.
+
+A topic is subscribed to when its publisher is found, with the reliability that this one offers: what can be sent again
+when it was lost, as a picture of many packets is now and then, shall be.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -20,6 +25,7 @@ from minidiffuser_ros.episodes.writer import EpisodeWriter
 
 # Two seconds of pictures at 15 Hz and of states at 100 Hz: a recorder that is held up for so long loses nothing.
 PICTURE_DEPTH, STATE_DEPTH = 30, 256
+SEARCH_PERIOD_S = 0.25
 
 
 class Intake:
@@ -31,8 +37,13 @@ class Intake:
         self.writer: EpisodeWriter | None = None
         self._lost_before = dict.fromkeys(types, 0)
         self._node = node
+        self._classes = {topic: message_class(kind) for topic, kind in types.items()}
+        self._depths = {topic: PICTURE_DEPTH if kind == IMAGE else STATE_DEPTH for topic, kind in types.items()}
         # For as long as the node lives: rclpy cannot destroy a subscription with events while an executor waits for it.
-        self._subscriptions = [self._subscribe(topic, kind) for topic, kind in types.items()]
+        self._subscriptions: dict[str, Subscription] = {}
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        group = MutuallyExclusiveCallbackGroup()
+        self._search = node.create_timer(SEARCH_PERIOD_S, self._discover, callback_group=group, clock=steady)
 
     def begin(self, writer: EpisodeWriter) -> None:
         """Hand everything that arrives from now on to `writer`."""
@@ -43,19 +54,30 @@ class Intake:
         """Messages of the episode that the middleware lost, by topic."""
         return {topic: meter.lost - self._lost_before[topic] for topic, meter in self.meters.items()}
 
-    def _subscribe(self, topic: str, kind: str) -> Subscription:
+    def _discover(self) -> None:
+        for topic in self._classes:
+            if topic in self._subscriptions:
+                continue
+            offers = [info.qos_profile.reliability for info in self._node.get_publishers_info_by_topic(topic)]
+            if offers:
+                reliable = all(offer == ReliabilityPolicy.RELIABLE for offer in offers)
+                self._subscriptions[topic] = self._subscribe(topic, reliable)
+        if len(self._subscriptions) == len(self._classes):
+            self._search.cancel()
+
+    def _subscribe(self, topic: str, reliable: bool) -> Subscription:
         meter = self.meters[topic]
         events = subscription_events(self._node, topic)
         events.message_lost = lambda event: meter.lose(event.total_count_change)
-        # Best effort fits every publisher. One group a topic: messages stay in order, and no topic waits.
+        # One group a topic: messages stay in order, and no topic waits.
         profile = QoSProfile(
             history=HistoryPolicy.KEEP_LAST,
-            depth=PICTURE_DEPTH if kind == IMAGE else STATE_DEPTH,
-            reliability=ReliabilityPolicy.BEST_EFFORT,
+            depth=self._depths[topic],
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
             durability=DurabilityPolicy.VOLATILE,
         )
         return self._node.create_subscription(
-            message_class(kind),
+            self._classes[topic],
             topic,
             partial(self._on_message, topic, meter),
             profile,
