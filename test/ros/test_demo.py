@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
+from marked import ROOT, marked_processes, start_marked
 from PIL import Image
 from scripted_policy import with_scripted_policy
 from spinning import eventually
@@ -21,10 +21,6 @@ from minidiffuser_ros.cli.demo import NODES, Demo
 from minidiffuser_ros.cli.main import main
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
-
-ROOT = Path(__file__).parents[2]
-# Marks every process that a test starts, however deep.
-MARK = ("MINIDIFFUSER_TEST", str(uuid.uuid4()))
 
 
 class ScriptedDemo(Demo):
@@ -39,26 +35,7 @@ def start_demo(out: Path, *arguments: str, scripted: bool = True) -> subprocess.
     program = [str(Path(__file__))] if scripted else ["-m", "minidiffuser_ros.cli.main"]
     # The scripted policy loads nothing; the bring-up wants an existing folder.
     checkpoint = ["--checkpoint", str(ROOT / "config")] if scripted else []
-    return subprocess.Popen(
-        [sys.executable, *program, "demo", "--out", str(out), *checkpoint, *arguments],
-        env={**os.environ, MARK[0]: MARK[1]},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-    )
-
-
-def marked_processes() -> list[str]:
-    """Command lines of all processes that carry MARK in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if "=".join(MARK).encode() in (folder / "environ").read_bytes():
-                found.append((folder / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return found
+    return start_marked(*program, "demo", "--out", str(out), *checkpoint, *arguments)
 
 
 def test_the_demo_plays_all_tasks_and_leaves_results_and_no_process(tmp_path: Path) -> None:
