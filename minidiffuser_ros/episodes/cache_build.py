@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -22,11 +21,12 @@ import numpy as np
 
 from minidiffuser_ros.contract.episode import SUCCESS
 from minidiffuser_ros.contract.errors import BusyError, ConfigurationError, EpisodeError
+from minidiffuser_ros.contract.files import replace_file, sync_folder
 from minidiffuser_ros.contract.workers import over_processes
-from minidiffuser_ros.episodes.cache import INDEX, CacheEntry, CacheIndex
+from minidiffuser_ros.episodes.cache import INDEX, PER_POINT, ROWS, CacheEntry, CacheIndex
 from minidiffuser_ros.episodes.cache_parts import Part, make_part, part_of
 from minidiffuser_ros.episodes.catalog import Choice, Listed, Unreadable, catalog, order
-from minidiffuser_ros.episodes.demonstration import ARRAYS
+from minidiffuser_ros.episodes.demonstration import ARRAYS, Demonstration
 
 SUCCESSES = Choice(outcomes=(SUCCESS,))
 
@@ -76,14 +76,16 @@ def build_cache(
                 raise EpisodeError(f"none of {len(found)} episodes is left for the cache{_why_not(not_chosen)}")
             _write_cache(parts, partial / "cache")
             (partial / "cache").rename(out)
+            sync_folder(out.parent)
             shutil.rmtree(partial)
     except OSError as error:
         raise EpisodeError(
             f"cannot write the cache {out} ({error.strerror}): make room or name another folder; what is done is "
             "kept, and the same command goes on"
         ) from None
-    names = tuple(part.episode.name for part in parts)
-    return BuildReport(names, sum(p.steps for p in parts), tuple(duplicates), tuple(problems), not_chosen)
+    return BuildReport(
+        tuple(part.name for part in parts), sum(p.steps for p in parts), tuple(duplicates), tuple(problems), not_chosen
+    )
 
 
 def _why_not(not_chosen: dict[str, int]) -> str:
@@ -110,7 +112,11 @@ def _partial_folder(out: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BusyError(f"another process is building {out}: wait for it, or name another folder") from None
-        yield partial
+        try:
+            yield partial
+        finally:
+            if partial.is_dir() and [path.name for path in partial.iterdir()] == ["lock"]:
+                shutil.rmtree(partial)  # nothing was done that would be worth to keep
 
 
 def _make_parts(episodes: Sequence[Listed], partial: Path, workers: int) -> list[str]:
@@ -129,16 +135,16 @@ def _without_duplicates(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[s
     """Those of different content in the order of their names, which are made unique, and pairs of the others."""
     kept: dict[str, Part] = {}
     duplicates, taken = [], set()
-    for part in sorted(parts, key=lambda p: (order(p.episode.name), p.content_sha256)):
+    for part in sorted(parts, key=lambda p: (order(p.name), p.content_sha256)):
         if part.content_sha256 in kept:
-            duplicates.append((part.episode.name, kept[part.content_sha256].episode.name))
+            duplicates.append((part.name, kept[part.content_sha256].name))
             continue
-        name, number = part.episode.name, 1
+        name, number = part.name, 1
         while name in taken:
             number += 1
-            name = f"{part.episode.name}-{number}"
+            name = f"{part.name}-{number}"
         taken.add(name)
-        kept[part.content_sha256] = replace(part, episode=replace(part.episode, name=name))
+        kept[part.content_sha256] = replace(part, name=name)
     return list(kept.values()), duplicates
 
 
@@ -148,29 +154,30 @@ def _write_cache(parts: Sequence[Part], folder: Path) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    ends = accumulate(((p.steps, p.points) for p in parts), lambda a, b: (a[0] + b[0], a[1] + b[1]))
-    entries = [_entry(part, *end) for part, end in zip(parts, ends, strict=True)]
-    index = CacheIndex(parts[0].episode.spec, tuple(entries), {})
+    spec, entries = parts[0].episode.spec, []
+    steps, points = sum(p.steps for p in parts), sum(p.points for p in parts)
     with ExitStack() as stack:
         files = {name: _ArrayFile(stack.enter_context((folder / f"{name}.npy").open("wb"))) for name in ARRAYS}
         for name, file in files.items():
-            file.begin(index.shape_of(name), np.dtype(ARRAYS[name]))
+            file.begin((points if name in PER_POINT else steps, *ROWS[name]), np.dtype(ARRAYS[name]))
+        step = point = 0
         for part in tqdm(parts, "writing", unit="episode"):
             demonstration = part.load()
+            if differences := spec.differences(demonstration.spec):
+                raise EpisodeError(f"{part.name} is not of the spec that it announced: {'; '.join(differences)}")
             for name, file in files.items():
                 file.write(np.ascontiguousarray(getattr(demonstration, name)).tobytes())
-        index = replace(index, array_sha256={name: file.finish() for name, file in files.items()})
-        text = stack.enter_context((folder / INDEX).open("w"))
-        text.write(index.to_json())
-        text.flush()
-        os.fsync(text.fileno())
+            entries.append(_entry(part, demonstration, step, point))
+            step, point = step + part.steps, point + part.points
+        index = CacheIndex(spec, tuple(entries), {name: file.finish() for name, file in files.items()})
+    replace_file(folder / INDEX, lambda path: path.write_text(index.to_json()))
+    sync_folder(folder)
 
 
-def _entry(part: Part, end_step: int, end_point: int) -> CacheEntry:
-    e, first = part.episode, (end_step - part.steps, end_point - part.points)
+def _entry(part: Part, d: Demonstration, first_step: int, first_point: int) -> CacheEntry:
     return CacheEntry(
-        e.name, e.task, e.variation, e.seed, e.instructions, e.outcome, part.steps, part.points, *first,
-        part.source_sha256, part.content_sha256,
+        part.name, d.task, d.variation, d.seed, d.instructions, part.episode.outcome, part.steps, part.points,
+        first_step, first_point, part.source_sha256, part.content_sha256,
     )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ _open_cache = lru_cache(maxsize=16)(open_cache)
 
 @dataclass(frozen=True)
 class Part:
-    """An episode that is ready: the file of its demonstration, or the cache it lies in, and numbers to be noted."""
+    """An episode that is ready: the name it gets, the file of its demonstration or the cache it lies in, numbers."""
 
+    name: str
     episode: Listed
     file: Path
     steps: int
@@ -53,11 +54,12 @@ def part_of(episode: Listed, folder: Path) -> Part | None:
         assert episode.steps is not None
         assert episode.points is not None
         hashes = (episode.source_sha256, episode.content_sha256)
-        return Part(episode, episode.path, episode.steps, episode.points, *hashes)
+        return Part(episode.name, episode, episode.path, episode.steps, episode.points, *hashes)
     file = _file_of(episode, folder)
     try:
         noted = json.loads(file.with_suffix(".json").read_text())
-        return Part(episode, file, *(noted[name] for name in ("steps", "points", "source_sha256", "content_sha256")))
+        numbers = (noted[key] for key in ("steps", "points", "source_sha256", "content_sha256"))
+        return Part(episode.name, episode, file, *numbers)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not made, or left half done
 
