@@ -24,7 +24,8 @@ class Listed:
 
     path: of the recording, the .npz file, or the cache. name: unique among its own kind in one folder. steps, points:
     observations and their points, None where only the recording itself would tell; duration_s: None where nothing
-    tells. sha256: of source and content, where a cache noted them.
+    tells. marks: messages that mark keyposes, or take a mark back. sha256: of source and content, where a cache noted
+    them.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Listed:
     steps: int | None = None
     points: int | None = None
     duration_s: float | None = None
+    marks: int | None = None
     source_sha256: str = ""
     content_sha256: str = ""
 
@@ -112,6 +114,37 @@ def recordings(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith(".") and path.suffix != ".partial")
 
 
+def unfinished(folder: Path) -> list[str]:
+    """Names of the recordings in a folder that were never finished, or are still being made."""
+    return sorted(path.name for path in folder.glob("*.partial") if (path / METADATA).is_file())
+
+
+def cache_of(path: Path) -> tuple[Path, str] | None:
+    """The cache and the episode's name that CACHE/NAME means; None where no cache lies on the way."""
+    for folder in path.parents:
+        if is_cache(folder):
+            return folder, path.relative_to(folder).as_posix()
+    return None
+
+
+def single(path: Path) -> Listed | Unreadable | None:
+    """The one episode that a path means: a recording's folder, a .npz file, CACHE/NAME; None for anything else.
+
+    Raises EpisodeError for a cache that has no such episode.
+    """
+    if path.is_file() and path.suffix == ".npz":
+        return next(_one(NPZ, path.stem, path))
+    if (path / METADATA).is_file():
+        return next(_one(RECORDED, path.resolve().name, path))
+    if not path.exists() and (inside := cache_of(path)) is not None:
+        cache, name = inside
+        for episode in _cached(cache):
+            if episode.name == name:
+                return episode
+        raise EpisodeError(f"{cache} has no episode {name!r:.80}: `minidiffuser episodes list` shows them")
+    return None
+
+
 def catalog(folder: Path) -> Iterator[Listed | Unreadable]:
     """Everything in a folder, in order of the names. Raises EpisodeError where there is nothing."""
     if is_cache(folder):
@@ -140,7 +173,7 @@ def _cached(folder: Path) -> Iterator[Listed]:
     for e in index.entries:
         yield Listed(
             CACHED, e.name, folder, e.task, e.variation, e.seed, e.instructions, e.outcome, index.spec, e.steps,
-            e.points, None, e.source_sha256, e.content_sha256,
+            e.points, source_sha256=e.source_sha256, content_sha256=e.content_sha256,
         )  # fmt: skip
 
 
@@ -176,12 +209,24 @@ def _recorded(folder: Path) -> Listed:
         raise EpisodeError(f"{folder}: {error}") from None
     return Listed(
         RECORDED, folder.name, folder, info.task, info.variation, info.seed, (info.instruction,), info.outcome,
-        info.spec, duration_s=_seconds(bag),
+        info.spec, duration_s=_seconds(bag), marks=_messages(bag, info.topics.keyposes),
     )  # fmt: skip
 
 
 def _seconds(bag: Mapping[str, Any]) -> float | None:
     try:
         return float(bag["duration"]["nanoseconds"]) * 1e-9
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _messages(bag: Mapping[str, Any], topic: str) -> int | None:
+    """How many messages of a topic the recording says to have."""
+    try:
+        return sum(
+            int(entry["message_count"])
+            for entry in bag["topics_with_message_count"]
+            if entry["topic_metadata"]["name"] == topic
+        )
     except (KeyError, TypeError, ValueError):
         return None
