@@ -29,21 +29,18 @@ def _list(args: argparse.Namespace) -> int:
     found = list(episodes_at(args.paths))
     choice = choice_of(args)
     chosen = choice.of(e for e in found if isinstance(e, Listed))
-    rows = [["name", "task", "s", "keyposes", "outcome", "audit", "sentence"], *(_row(e) for e in chosen)]
+    rows = [["name", "task", "seconds", "keyposes", "outcome", "audit", "sentence"], *(_row(e) for e in chosen)]
     print(table(rows, right=(2, 3)))
     problems = [e for e in found if not isinstance(e, Listed) and choice.names_fit(e.name)]
     for broken in problems:
         print(f"{broken.name}: cannot be read: {broken.problem}", file=sys.stderr)
-    partial = [name for path in args.paths for name in unfinished(path)]
-    if partial:
+    if partial := [name for path in args.paths for name in unfinished(path)]:
         print(
             f"never finished, or still being recorded: {', '.join(partial)}; `minidiffuser episodes repair` saves "
             "what is in them", file=sys.stderr,
         )  # fmt: skip
-    print(
-        f"{len(chosen)} episodes"
-        + (f", {len(found) - len(chosen) - len(problems)} not chosen" if len(found) > len(chosen) else "")
-    )
+    others = len(found) - len(chosen) - len(problems)
+    print(f"{len(chosen)} episodes{f', {others} not chosen' if others else ''}")
     return 0
 
 

@@ -33,8 +33,8 @@ SUCCESSES = Choice(outcomes=(SUCCESS,))
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What became of the sources: names of what is in the cache, (name, name of the same one) of duplicates, sentences
-    about what could not be read, and how many were not chosen, by outcome."""
+    """What became of the sources: names of what is in the cache, (place, place of the same one) of duplicates,
+    sentences about what could not be read, and how many the choice left out, by outcome."""
 
     names: tuple[str, ...]
     steps: int
@@ -58,20 +58,18 @@ def build_cache(
         raise ConfigurationError(f"{out} exists, and a cache is never overwritten: name another folder")
     found = [episode for source in dict.fromkeys(map(Path, sources)) for episode in catalog(source)]
     episodes = [e for e in found if isinstance(e, Listed)]
-    chosen = keep.of(episodes)
-    problems = [e.problem for e in found if isinstance(e, Unreadable) and keep.names_fit(e.name)]
-    not_chosen = dict(Counter(e.outcome for e in episodes) - Counter(e.outcome for e in chosen))
-    _require_one_spec(chosen)
+    candidates = replace(keep, per_task=0).of(episodes)
+    problems = {e.path: e.problem for e in found if isinstance(e, Unreadable) and keep.names_fit(e.name)}
+    _require_one_spec(candidates)
     try:
         with _partial_folder(out) as partial:
-            problems += _make_parts(chosen, partial, workers)
+            parts, duplicates = _ready_parts(candidates, keep.per_task, partial, workers, problems)
             if problems and not skip_unreadable:
                 raise EpisodeError(
-                    f"{len(problems)} of {len(found)} episodes cannot be read, the first: {problems[0]}; mend or "
-                    "remove them, or leave them out with --skip-unreadable"
+                    f"{len(problems)} of {len(found)} episodes cannot be read, the first: {min(problems.values())}; "
+                    "mend or remove them, or leave them out with --skip-unreadable"
                 )
-            ready = [part for e in chosen if (part := part_of(e, partial)) is not None]
-            parts, duplicates = _without_duplicates(ready)
+            not_chosen = dict(Counter(e.outcome for e in episodes) - Counter(e.outcome for e in candidates))
             if not parts:
                 raise EpisodeError(f"none of {len(found)} episodes is left for the cache{_why_not(not_chosen)}")
             _write_cache(parts, partial / "cache")
@@ -83,9 +81,40 @@ def build_cache(
             f"cannot write the cache {out} ({error.strerror}): make room or name another folder; what is done is "
             "kept, and the same command goes on"
         ) from None
-    return BuildReport(
-        tuple(part.name for part in parts), sum(p.steps for p in parts), tuple(duplicates), tuple(problems), not_chosen
-    )
+    names = tuple(part.name for part in parts)
+    sentences = tuple(sorted(problems.values()))
+    return BuildReport(names, sum(p.steps for p in parts), tuple(duplicates), sentences, not_chosen)
+
+
+def _ready_parts(
+    candidates: Sequence[Listed], per_task: int, partial: Path, workers: int, problems: dict[Path, str]
+) -> tuple[list[Part], list[tuple[str, str]]]:
+    """Parts of different content, up to `per_task` of each task, and pairs of duplicates; adds to `problems`.
+
+    Where duplicates and unreadable ones make a task fall short, more of its episodes are read.
+    """
+    wanted = Counter({e.task: per_task or len(candidates) for e in candidates})
+    while True:
+        chosen = _first_of_each(candidates, wanted)
+        problems |= _make_parts([e for e in chosen if e.path not in problems], partial, workers)
+        ready = [p for e in chosen if e.path not in problems and (p := part_of(e, partial)) is not None]
+        parts, duplicates = _without_duplicates(ready)
+        have, seen = Counter(p.episode.task for p in parts), Counter(e.task for e in chosen)
+        more = {task for task in wanted if per_task and have[task] < per_task and seen[task] == wanted[task]}
+        if not more:
+            return parts, duplicates
+        for task in more:
+            wanted[task] += per_task - have[task]
+
+
+def _first_of_each(candidates: Sequence[Listed], wanted: Counter[str]) -> list[Listed]:
+    left = wanted.copy()
+    chosen = []
+    for episode in candidates:
+        if left[episode.task] > 0:
+            left[episode.task] -= 1
+            chosen.append(episode)
+    return chosen
 
 
 def _why_not(not_chosen: dict[str, int]) -> str:
@@ -119,16 +148,17 @@ def _partial_folder(out: Path) -> Iterator[Path]:
                 shutil.rmtree(partial)  # nothing was done that would be worth to keep
 
 
-def _make_parts(episodes: Sequence[Listed], partial: Path, workers: int) -> list[str]:
-    """Make what is missing; returns a sentence for each episode that cannot be read."""
+def _make_parts(episodes: Sequence[Listed], partial: Path, workers: int) -> dict[Path, str]:
+    """Make what is missing; returns a sentence for each episode that cannot be read, by its path."""
     from tqdm import tqdm
 
     missing = [(episode, partial) for episode in episodes if part_of(episode, partial) is None]
     if not missing:
-        return []
+        return {}
     results = over_processes(make_part, missing, min(workers, len(missing)))
     done = len(episodes) - len(missing)
-    return [problem for problem in tqdm(results, "reading", len(episodes), initial=done, unit="episode") if problem]
+    bar = tqdm(results, "reading", len(episodes), initial=done, unit="episode")
+    return {path: problem for path, problem in bar if problem}
 
 
 def _without_duplicates(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[str, str]]]:
@@ -137,7 +167,7 @@ def _without_duplicates(parts: Sequence[Part]) -> tuple[list[Part], list[tuple[s
     duplicates, taken = [], set()
     for part in sorted(parts, key=lambda p: (order(p.name), p.content_sha256)):
         if part.content_sha256 in kept:
-            duplicates.append((part.name, kept[part.content_sha256].name))
+            duplicates.append((part.episode.place, kept[part.content_sha256].episode.place))
             continue
         name, number = part.name, 1
         while name in taken:

@@ -64,8 +64,8 @@ def part_of(episode: Listed, folder: Path) -> Part | None:
         return None  # not made, or left half done
 
 
-def make_part(job: tuple[Listed, Path]) -> str:
-    """Make the part of an episode in a folder; returns a sentence where the episode cannot be read.
+def make_part(job: tuple[Listed, Path]) -> tuple[Path, str]:
+    """Make the part of an episode in a folder; returns its path, and a sentence where it cannot be read.
 
     Raises OSError where the part cannot be written.
     """
@@ -74,7 +74,7 @@ def make_part(job: tuple[Listed, Path]) -> str:
         demonstration = _read(episode)
         file, source = _file_of(episode, folder), file_sha256(_source_of(episode))
     except EpisodeError as error:
-        return str(error)
+        return episode.path, str(error)
     noted = {
         "steps": len(demonstration.counts),
         "points": int(demonstration.counts.sum()),
@@ -84,7 +84,7 @@ def make_part(job: tuple[Listed, Path]) -> str:
     # No need to wait for the disk: what a loss of power damages has another hash, and is made again.
     _write(file, packed(demonstration, compress=False))
     _write(file.with_suffix(".json"), json.dumps(noted).encode())
-    return ""
+    return episode.path, ""
 
 
 def _read(episode: Listed) -> Demonstration:

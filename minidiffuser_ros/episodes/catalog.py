@@ -44,6 +44,11 @@ class Listed:
     source_sha256: str = ""
     content_sha256: str = ""
 
+    @property
+    def place(self) -> str:
+        """Where it is: what `single` finds it by."""
+        return str(self.path / self.name if self.kind == CACHED else self.path)
+
 
 @dataclass(frozen=True)
 class Unreadable:

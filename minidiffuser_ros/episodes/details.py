@@ -37,7 +37,7 @@ def audit_words(episode: Listed) -> str:
 def details_of(episode: Listed) -> Iterator[str]:
     """Everything about one episode, line by line. Raises EpisodeError where it cannot be read."""
     yield f"{'name':<14}{episode.name}"
-    yield f"{'is':<14}{_kind(episode)}"
+    yield f"{'is':<14}{_kind(episode)}, {episode.path}"
     yield f"{'task':<14}{episode.task}, variation {episode.variation}, seed {episode.seed}"
     for number, sentence in enumerate(episode.instructions):
         yield f"{'' if number else 'sentence':<14}{sentence}"
@@ -60,8 +60,7 @@ def details_of(episode: Listed) -> Iterator[str]:
 
 
 def _kind(episode: Listed) -> str:
-    words = {RECORDED: "a recorded episode", CACHED: "an episode of a cache"}
-    return f"{words.get(episode.kind, 'a demonstration')}, {episode.path}"
+    return {RECORDED: "a recorded episode", CACHED: "an episode of a cache"}.get(episode.kind, "a demonstration")
 
 
 def _steps(d: Demonstration) -> Iterator[str]:
@@ -69,7 +68,8 @@ def _steps(d: Demonstration) -> Iterator[str]:
     yield f"{'step':>4}{'points':>8}  {'tool (m)':<24}{'keypose after it (m)':<24}{'quat_wxyz':<32}opening"
     for i, count in enumerate(d.counts):
         tool, target = d.tool[i], d.targets[i]
-        yield f"{i:>4}{count:>8}  {_numbers(tool[:3]):<24}{_numbers(target[:3]):<24}{_numbers(target[3:7]):<32}{target[7]:.2f}"
+        poses = f"{_numbers(tool[:3]):<24}{_numbers(target[:3]):<24}{_numbers(target[3:7]):<32}"
+        yield f"{i:>4}{count:>8}  {poses}{target[7]:.2f}"
 
 
 def _recorded(episode: Listed) -> Iterator[str]:
