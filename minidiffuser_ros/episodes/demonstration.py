@@ -191,7 +191,8 @@ def problem_of(demonstration: Demonstration) -> str:
         return f"'instructions' must be one or more sentences, is {list(instructions)}"
     counts = demonstration.counts
     if counts.ndim != 1 or counts.dtype != np.int64 or len(counts) == 0 or (counts < 1).any():
-        return f"'counts' must be one positive int64 per step, is {counts.dtype} {counts.tolist()}"
+        given = counts.tolist() if counts.size <= 20 else f"{counts.size} numbers"
+        return f"'counts' must be one positive int64 per step, is {counts.dtype} {given}"
     steps, points = len(counts), int(counts.sum())
     shapes = {
         "points": (points, 3), "colors": (points, 3), "tool": (steps, 7), "openings": (steps,),
@@ -201,7 +202,7 @@ def problem_of(demonstration: Demonstration) -> str:
         array, dtype = getattr(demonstration, name), np.dtype(ARRAYS[name])
         if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
             return f"'{name}' must be finite {dtype} {shape}, is {array.dtype} {array.shape}"
-    norms = np.linalg.norm([*demonstration.tool[:, 3:7], *demonstration.targets[:, 3:7]], axis=1)
+    norms = np.linalg.norm(np.concatenate([demonstration.tool[:, 3:7], demonstration.targets[:, 3:7]]), axis=1)
     if (np.abs(norms - 1.0) > QUATERNION_TOLERANCE).any():
         return f"its quaternions must have norm 1, one has {norms[np.abs(norms - 1.0).argmax()]:.4f}"
     openings = np.concatenate([demonstration.openings, demonstration.targets[:, 7]])
