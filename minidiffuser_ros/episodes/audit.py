@@ -138,7 +138,9 @@ def read_audit(folder: Path) -> Audit:
 
 
 def _parsed(values: dict[str, Any]) -> Audit:
-    kinds = {f.name: float if f.name.endswith(("_s", "_hz")) else int for f in dataclasses.fields(TopicAudit)}
+    kinds: dict[str, Any] = {
+        f.name: float if f.name.endswith(("_s", "_hz")) else int for f in dataclasses.fields(TopicAudit)
+    }
     topics = {
         str(name): TopicAudit(**{key: kind(entry[key]) for key, kind in kinds.items()})
         for name, entry in values["topics"].items()
@@ -237,4 +239,5 @@ def _distance(moments: Array, others: Array) -> Array:
     """Nanoseconds from each moment to the nearest of the others, which are sorted."""
     after = np.searchsorted(others, moments)
     left, right = others[np.maximum(after - 1, 0)], others[np.minimum(after, len(others) - 1)]
-    return np.minimum(np.abs(moments - left), np.abs(right - moments))
+    distance: Array = np.minimum(np.abs(moments - left), np.abs(right - moments))
+    return distance

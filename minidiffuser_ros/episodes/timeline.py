@@ -18,7 +18,7 @@ _STAMPS = {0: struct.Struct(">4xiI"), 1: struct.Struct("<4xiI")}
 
 def topic_types(topics: EpisodeTopics) -> dict[str, str]:
     """Message type of each topic of an episode."""
-    types = {}
+    types: dict[str, str] = {}
     for camera in topics.cameras.values():
         types |= {camera.color: IMAGE, camera.depth: IMAGE, camera.info: CAMERA_INFO}
     types |= {topics.joint_states: JOINT_STATE, topics.tool_pose: POSE}

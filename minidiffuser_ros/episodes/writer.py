@@ -141,7 +141,8 @@ class EpisodeWriter:
     def write(self, topic: str, log_ns: int, data: bytes, sequence: int = 0) -> bool:
         """Queue one serialised message (CDR) of a topic of the episode; returns whether there was room.
 
-        What comes after `save` or `discard` belongs to no episode and is not counted. log_ns: when it was received. sequence: the publisher's count, 0 where it is not known. Never waits.
+        log_ns: when it was received. sequence: the publisher's count, 0 where it is not known. What comes after `save`
+        or `discard` belongs to no episode and is not counted. Never waits.
         """
         with self._changed:
             if self._closing:
