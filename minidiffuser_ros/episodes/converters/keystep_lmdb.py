@@ -17,7 +17,6 @@ keystep t + 1 its target; the last one repeats its own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,15 @@ from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import ObservationSpec
 from minidiffuser_ros.episodes.converters.lmdb_pages import FILE, LmdbFile
 from minidiffuser_ros.episodes.converters.message import array_in, decode_message
-from minidiffuser_ros.episodes.converters.outputs import Job, Made, checked_name, existing_folder, write_missing
+from minidiffuser_ros.episodes.converters.outputs import (
+    Job,
+    Made,
+    checked_name,
+    existing_folder,
+    number_at_end,
+    task_and_variation,
+    write_missing,
+)
 from minidiffuser_ros.episodes.converters.sentences import load_sentences, sentences_of
 from minidiffuser_ros.episodes.converters.steps import (
     MAX_STEPS,
@@ -59,8 +66,6 @@ RLBENCH_SPEC = ObservationSpec(
 ROBOT_BOXES = ("all", "arm", "none")
 LINKS = ("Panda_link0_visual", *(f"Panda_link{n}_respondable" for n in range(1, 8)))
 GRIPPER = ("Panda_gripper_visual", "Panda_leftfinger_visual", "Panda_rightfinger_visual")
-
-TASK_VARIATION = re.compile(r"(.+)\+(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -99,26 +104,19 @@ def import_keystep_lmdb(source: Path, out: Path, options: KeystepOptions | None 
     jobs = []
     for folder in folders:
         name = checked_name(folder.name, f"the folder {folder}")
-        match = TASK_VARIATION.fullmatch(name)
-        task, variation = (match[1], int(match[2])) if match else (name, 0)
+        task, variation = task_and_variation(name)
         told = sentences_of(sentences, task, variation)
         with LmdbFile(folder) as store:
             keys = [key for key, _ in store.items()]
         for index, key in enumerate(keys):
-            episode, seed = _episode_of(key, index, folder)
-            make = partial(_make, folder, key, (task, variation, seed, told), options)
+            episode = checked_name(key.decode("ascii", "replace"), f"an episode in {folder}")
+            about = (task, variation, number_at_end(episode, index), told)
+            make = partial(_make, folder, key, about, options)
             jobs.append(Job(out / name / f"{episode}.npz", f"{folder}, {episode}", make))
     return write_missing(jobs, options.keep_going)
 
 
-def _episode_of(key: bytes, index: int, folder: Path) -> tuple[str, int]:
-    """An episode's name, and its number: the digits its name ends on."""
-    name = checked_name(key.decode("ascii", "replace"), f"an episode in {folder}")
-    digits = re.search(r"\d{1,9}$", name)
-    return name, int(digits[0]) if digits else index
-
-
-def _make(folder: Path, key: bytes, what: tuple[str, int, int, tuple[str, ...]], options: KeystepOptions) -> Made:
+def _make(folder: Path, key: bytes, about: tuple[str, int, int, tuple[str, ...]], options: KeystepOptions) -> Made:
     with LmdbFile(folder) as store:
         value = next((value for name, value in store.items() if name == key), None)
         if value is None:
@@ -127,7 +125,7 @@ def _make(folder: Path, key: bytes, what: tuple[str, int, int, tuple[str, ...]],
         content = decode_message(bytes(value))
         del value
     steps = before_each_keypose(lifted_steps(content, options), options.spec)
-    return demonstration_of(*what, steps), None
+    return demonstration_of(*about, steps), None
 
 
 def lifted_steps(content: Mapping[str, Any], options: KeystepOptions) -> list[LiftedStep]:

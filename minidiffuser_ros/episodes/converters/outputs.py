@@ -19,6 +19,7 @@ from minidiffuser_ros.episodes.recording import Recording
 Made = tuple[Demonstration, Recording | None]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+TASK_VARIATION = re.compile(r"(.+)\+(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,18 @@ def checked_name(name: str, what: str) -> str:
             f"{what} is called {name!r:.60}: names are made of letters, digits and _ . + -, so rename it first"
         )
     return name
+
+
+def task_and_variation(name: str) -> tuple[str, int]:
+    """`close_jar+3` is variation 3 of close_jar; a name without a number its variation 0."""
+    match = TASK_VARIATION.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def number_at_end(name: str, otherwise: int) -> int:
+    """The digits that a name ends on."""
+    digits = re.search(r"\d{1,9}$", name)
+    return int(digits[0]) if digits else otherwise
 
 
 def existing_folder(path: Path, what: str) -> Path:
