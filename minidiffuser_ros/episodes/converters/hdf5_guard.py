@@ -58,10 +58,9 @@ class GuardedFile:
         except Exception as error:
             raise EpisodeError(f"{self.path}: '{group}' cannot be read ({_line(error)})") from None
 
-    def has(self, path: str) -> bool:
-        """Whether something is there, of whatever kind."""
-        parent, _, name = path.strip("/").rpartition("/")
-        return name in self.names(parent)
+    def groups(self, group: str) -> list[str]:
+        """The names of the groups in a group. Raises EpisodeError where one leads elsewhere."""
+        return [name for name in self.names(group) if isinstance(self._followed(f"{group}/{name}"), self._h5py.Group)]
 
     def array(self, path: str, kinds: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
         """The array at `path`, of a type of one of `kinds` and a shape that fits: None stands for any length.

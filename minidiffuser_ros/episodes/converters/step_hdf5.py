@@ -115,7 +115,7 @@ def import_step_hdf5(source: Path, out: Path, options: StepOptions | None = None
         task, variation = task_and_variation(name)
         told = sentences_of(sentences, task, variation)
         with GuardedFile(path) as file:
-            episodes = sorted(file.names(layout.episodes), key=lambda episode: (number_at_end(episode, 0), episode))
+            episodes = sorted(file.groups(layout.episodes), key=lambda episode: (number_at_end(episode, 0), episode))
         for index, episode in enumerate(episodes):
             checked_name(episode, f"an episode in {path}")
             about = (task, variation, number_at_end(episode, index), told)
@@ -134,8 +134,8 @@ def _make(
         if len(names) > MAX_STEPS:
             raise EpisodeError(f"it has {len(names)} steps, at most {MAX_STEPS} are read")
         reader = _StepReader(file, layout, options)
-        steps = [reader.step(f"{top}/{name}") for _, name in names]
-    return demonstration_of(*about, before_each_keypose(steps, options.spec)), None
+        steps = before_each_keypose((reader.step(f"{top}/{name}") for _, name in names), options.spec)
+    return demonstration_of(*about, steps), None
 
 
 class _StepReader:

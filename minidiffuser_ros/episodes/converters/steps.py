@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +43,18 @@ def observe(step: LiftedStep, index: int, spec: ObservationSpec) -> Observation:
     return dataclasses.replace(seen, tool_quat_wxyz=step.pose.quat_wxyz)
 
 
-def before_each_keypose(steps: Sequence[LiftedStep], spec: ObservationSpec) -> list[tuple[Observation, Keypose]]:
-    """What was seen at each step, and the pose of the next. The last repeats its own: a finished policy stays there."""
-    if len(steps) < 2:
-        raise EpisodeError(f"it has {len(steps)} steps: a demonstration needs a start and at least one keypose")
-    following = [*(step.pose for step in steps[1:]), steps[-1].pose]
-    return [(observe(step, i, spec), target) for i, (step, target) in enumerate(zip(steps, following, strict=True))]
+def before_each_keypose(steps: Iterable[LiftedStep], spec: ObservationSpec) -> list[tuple[Observation, Keypose]]:
+    """What was seen at each step, and the pose of the next. The last repeats its own: a finished policy stays there.
+
+    A step is let go as soon as it was observed, so that only one large cloud is held at a time.
+    """
+    observations, poses = [], []
+    for index, step in enumerate(steps):
+        observations.append(observe(step, index, spec))
+        poses.append(step.pose)
+    if len(poses) < 2:
+        raise EpisodeError(f"it has {len(poses)} steps: a demonstration needs a start and at least one keypose")
+    return list(zip(observations, [*poses[1:], poses[-1]], strict=True))
 
 
 def pose_from_xyzw(row: NDArray[Any], opening: float) -> Keypose:
@@ -73,7 +79,8 @@ def cloud_of(points: NDArray[Any], colors: NDArray[Any]) -> Cloud:
             f"points and colours must be arrays of equal shape, of floats and 3 to a row, are {points.dtype} "
             f"{points.shape} and {colors.dtype} {colors.shape}"
         )
-    points, colors = points.reshape(-1, 3).astype(np.float32), colors.reshape(-1, 3)
+    with np.errstate(over="ignore"):  # what is too far for single precision becomes infinite and is left out
+        points, colors = points.reshape(-1, 3).astype(np.float32), colors.reshape(-1, 3)
     finite = np.isfinite(points).all(axis=1)
     if colors.dtype == np.uint8:
         return points[finite], colors[finite].copy()
