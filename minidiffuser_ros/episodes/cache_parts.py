@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from minidiffuser_ros.contract.episode import OUTCOMES
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.version import VERSION
 from minidiffuser_ros.episodes.cache import content_sha256, file_sha256, open_cache
@@ -93,7 +94,7 @@ def _read(episode: Listed) -> Demonstration:
     # Here, as machines that only train have no rosbags.
     from minidiffuser_ros.episodes.samples import demonstration_from_episode
 
-    return demonstration_from_episode(episode.path)
+    return demonstration_from_episode(episode.path, outcomes=OUTCOMES)  # chosen by outcome already
 
 
 def _source_of(episode: Listed) -> Path:

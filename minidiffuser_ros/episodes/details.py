@@ -16,8 +16,19 @@ from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstr
 def keyposes_words(episode: Listed) -> str:
     """How many keyposes lead through the episode; `auto` where they are found in the motion of a recording."""
     if episode.steps is not None:
-        return str(episode.steps)
-    return str(episode.marks) if episode.marks else "auto"
+        return str(episode.steps - 1)  # the last step repeats the last keypose
+    if not episode.marks:
+        return "auto"
+    # Here, as machines that only train have no rosbags.
+    from minidiffuser_ros.episodes.bag import EpisodeReader
+    from minidiffuser_ros.episodes.traces import marks_of
+
+    try:
+        reader = EpisodeReader(episode.path)
+        marks = marks_of([message for _, _, message in reader.messages([reader.info.topics.keyposes])])
+    except EpisodeError:
+        return "?"
+    return str(len(marks)) if marks else "auto"
 
 
 def audit_words(episode: Listed) -> str:

@@ -88,7 +88,17 @@ def numbers_of(episode: Listed) -> EpisodeNumbers:
 
 
 def _recorded_targets(episode: Listed) -> NDArray[np.float64]:
-    raise NotImplementedError
+    """As `demonstration_from_episode` makes them, without the pictures."""
+    # Here, as machines that only train have no rosbags.
+    from minidiffuser_ros.episodes.bag import EpisodeReader
+    from minidiffuser_ros.episodes.keyposes import episode_keyposes
+
+    reader = EpisodeReader(episode.path)
+    try:
+        keyposes = [found.keypose for found in episode_keyposes(reader.traces(), reader.marks())]
+    except EpisodeError as error:
+        raise EpisodeError(f"{episode.path}: {error}") from None
+    return np.array([[*k.position, *k.quat_wxyz, k.opening] for k in (*keyposes, keyposes[-1])])
 
 
 def _statistics(task: str, numbers: Sequence[EpisodeNumbers]) -> TaskStatistics:
