@@ -15,6 +15,20 @@ from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.perception.decoding import joint_positions
+
+__all__ = [
+    "joint_positions",
+    "joint_state",
+    "keypose_from_message",
+    "keypose_to_message",
+    "pose_from_message",
+    "pose_to_message",
+    "stamped_pose",
+    "transform_from_message",
+    "twist_from_message",
+    "twist_to_message",
+]
 
 Array = NDArray[np.float64]
 
@@ -74,23 +88,6 @@ def twist_from_message(message: TwistStamped, age_s: float = 0.0) -> TwistComman
     """The command of a message, as it stands: not checked. age_s: how old its stamp says it is."""
     v, w = message.twist.linear, message.twist.angular
     return TwistCommand(np.array([v.x, v.y, v.z, w.x, w.y, w.z]), message.header.frame_id, age_s)
-
-
-def joint_positions(message: JointState, names: Sequence[str]) -> Array:
-    """Positions [len(names)] in the order of `names`, whatever the order in the message.
-
-    Raises MessageError if a name or its position is missing.
-    """
-    if len(message.position) < len(message.name):
-        raise MessageError(
-            f"joint state with {len(message.name)} names has only {len(message.position)} positions; "
-            "check the publisher of joint_states"
-        )
-    known = dict(zip(message.name, message.position, strict=False))
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise MessageError(f"joint state lacks {', '.join(missing)}; it has {', '.join(message.name) or 'no joints'}")
-    return np.array([known[name] for name in names], dtype=np.float64)
 
 
 def joint_state(

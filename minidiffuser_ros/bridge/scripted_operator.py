@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped, Vector3
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.client import Client
@@ -24,7 +24,7 @@ from minidiffuser_ros.arm.kinematics import BASE_FRAME
 from minidiffuser_ros.arm.reaching import ReachSettings, is_there, twist_towards
 from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.calls import Cancelled, call, perform
-from minidiffuser_ros.bridge.conversions import header, keypose_from_message, pose_from_message, stamp_to_ns
+from minidiffuser_ros.bridge.conversions import keypose_from_message, pose_from_message, stamp_to_ns, twist_to_message
 from minidiffuser_ros.bridge.qos import RELIABLE, SENSOR_DATA
 from minidiffuser_ros.bridge.readiness import wait_active
 from minidiffuser_ros.contract.episode import FAILURE, SUCCESS
@@ -195,10 +195,7 @@ class ScriptedOperator:
         return self._tool
 
     def _send(self, twist: NDArray[np.float64]) -> None:
-        message = TwistStamped(header=header(BASE_FRAME, int(self._node.get_clock().now().nanoseconds)))
-        values = [float(value) for value in twist]
-        message.twist.linear, message.twist.angular = _vector(values[:3]), _vector(values[3:])
-        self._twist.publish(message)
+        self._twist.publish(twist_to_message(twist, BASE_FRAME, int(self._node.get_clock().now().nanoseconds)))
 
     def _drive_gripper(self, opening: float) -> None:
         _, result = perform(
@@ -238,7 +235,3 @@ class ScriptedOperator:
             if self._cancelled():
                 raise ConnectionLostError("the session was stopped")
             time.sleep(min(left, 0.05))
-
-
-def _vector(values: list[float]) -> Vector3:
-    return Vector3(x=values[0], y=values[1], z=values[2])

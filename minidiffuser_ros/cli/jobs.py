@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
+from minidiffuser_ros.contract.workers import DIED, WAITING, over_processes
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 CONNECT_S = 5.0
-WAITING = 2  # jobs a worker, so that none idles and an interrupted run leaves few half done
-DIED = "a worker process died (killed, or out of memory): what is finished is kept; run the same command again"
 
 
 def results_of(
@@ -32,27 +28,8 @@ def results_of(
     """
     if cluster is not None:
         yield from _on_ray(function, jobs, workers, cluster)
-    elif workers == 1:
-        yield from map(function, jobs)
     else:
-        yield from _on_processes(function, jobs, workers)
-
-
-def _on_processes(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """They are spawned: a GL context does not survive a fork."""
-    remaining = iter(jobs)
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        running: set[Future[Result]] = {pool.submit(function, job) for job in islice(remaining, WAITING * workers)}
-        try:
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(function, job) for job in islice(remaining, len(done))}
-                yield from (future.result() for future in done)
-        except BrokenProcessPool:
-            raise ConnectionLostError(f"{DIED}, with fewer --workers if memory is short") from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        yield from over_processes(function, jobs, workers)
 
 
 def _on_ray(function: Callable[[Job], Result], jobs: Sequence[Job], workers: int, cluster: str) -> Iterator[Result]:

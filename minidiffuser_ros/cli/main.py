@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "run": "perform a sentence on the running graph",
     "record": "record demonstrations through the live graph, unattended",
     "demos": "make demonstrations in simulation with the scripted experts",
+    "episodes": "list, check, repair and label episodes, and make training data of them",
     "train": "train a policy from demonstrations",
     "evaluate": "measure a policy's success in simulation",
 }

@@ -25,7 +25,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the subcommand."""
-    parser.add_argument("data", type=Path, help="folder made by `minidiffuser demos`")
+    parser.add_argument("data", type=Path, help="folder made by `minidiffuser demos`, or a cache")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
     parser.add_argument("--steps", type=int, default=2000, help="optimiser steps (default: 2000)")
     parser.add_argument("--batch-size", type=int, default=32, help="B, observations a step (default: 32)")

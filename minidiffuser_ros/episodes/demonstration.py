@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +76,8 @@ def demonstration_of(
     )
 
 
-def packed(demonstration: Demonstration, recording: Recording | None = None) -> bytes:
-    """The content of a demonstration's file."""
+def packed(demonstration: Demonstration, recording: Recording | None = None, compress: bool = True) -> bytes:
+    """The content of a demonstration's file; without compression larger, and quicker to write and read."""
     header = {
         "format": FORMAT,
         "task": demonstration.task,
@@ -88,7 +90,7 @@ def packed(demonstration: Demonstration, recording: Recording | None = None) -> 
     if recording is not None:
         arrays |= vars(recording)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, header=np.array(json.dumps(header)), **arrays)
+    (np.savez_compressed if compress else np.savez)(buffer, header=np.array(json.dumps(header)), **arrays)
     return buffer.getvalue()
 
 
@@ -121,24 +123,41 @@ def save_demonstration(demonstration: Demonstration, path: Path, recording: Reco
     write_demonstration(packed(demonstration, recording), path)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a demonstration's file says without its clouds; the fields are those of `Demonstration`."""
+
+    task: str
+    variation: int
+    seed: int
+    instructions: tuple[str, ...]
+    spec: ObservationSpec
+    counts: NDArray[np.int64]
+
+
 def load_demonstration(path: Path) -> Demonstration:
     """Read and check one file. Raises EpisodeError naming the file and what is wrong; never unpickles."""
+    with _opened(path) as archive:
+        described = _described(archive, path)
+        demonstration = Demonstration(*described, **{name: archive[name] for name in ARRAYS})
+    problem = problem_of(demonstration)
+    if problem:
+        raise EpisodeError(f"{path}: {problem}: make it again")
+    return demonstration
+
+
+def load_outline(path: Path) -> Outline:
+    """Read what one file says of itself, quickly. Raises EpisodeError as `load_demonstration` does."""
+    with _opened(path) as archive:
+        return Outline(*_described(archive, path), archive["counts"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The arrays of a file by name; whatever goes wrong with them becomes an EpisodeError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            header = json.loads(str(archive["header"]))
-            arrays = {name: archive[name] for name in ARRAYS}
-        if header["format"] != FORMAT:
-            raise EpisodeError(f"{path} has format {header['format']}, this version reads {FORMAT}: make it again")
-        if isinstance(header["instructions"], str):
-            raise EpisodeError(f"{path}: 'instructions' is one text instead of a list: make it again")
-        demonstration = Demonstration(
-            header["task"],
-            int(header["variation"]),
-            int(header["seed"]),
-            tuple(header["instructions"]),
-            ObservationSpec.from_dict(header["spec"]),
-            **arrays,
-        )
+            yield archive
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise EpisodeError(f"cannot read the demonstration {path} ({error.strerror}): name a file of one") from None
     except EpisodeError:
@@ -147,20 +166,33 @@ def load_demonstration(path: Path) -> Demonstration:
         raise EpisodeError(
             f"{path} is not a demonstration of this package ({error}): delete it and make it again"
         ) from None
-    problem = _problem(demonstration)
-    if problem:
-        raise EpisodeError(f"{path}: {problem}: make it again")
-    return demonstration
 
 
-def _problem(demonstration: Demonstration) -> str:
+def _described(archive: Any, path: Path) -> tuple[str, int, int, tuple[str, ...], ObservationSpec]:
+    """Task, variation, seed, sentences and spec; anything may be raised."""
+    header = json.loads(str(archive["header"]))
+    if header["format"] != FORMAT:
+        raise EpisodeError(f"{path} has format {header['format']}, this version reads {FORMAT}: make it again")
+    if isinstance(header["instructions"], str):
+        raise EpisodeError(f"{path}: 'instructions' is one text instead of a list: make it again")
+    return (
+        header["task"],
+        int(header["variation"]),
+        int(header["seed"]),
+        tuple(header["instructions"]),
+        ObservationSpec.from_dict(header["spec"]),
+    )
+
+
+def problem_of(demonstration: Demonstration) -> str:
     """What keeps the parts from fitting together; empty where they fit."""
     instructions = demonstration.instructions
     if not instructions or not all(isinstance(sentence, str) for sentence in instructions):
         return f"'instructions' must be one or more sentences, is {list(instructions)}"
     counts = demonstration.counts
     if counts.ndim != 1 or counts.dtype != np.int64 or len(counts) == 0 or (counts < 1).any():
-        return f"'counts' must be one positive int64 per step, is {counts.dtype} {counts.tolist()}"
+        given = counts.tolist() if counts.size <= 20 else f"{counts.size} numbers"
+        return f"'counts' must be one positive int64 per step, is {counts.dtype} {given}"
     steps, points = len(counts), int(counts.sum())
     shapes = {
         "points": (points, 3), "colors": (points, 3), "tool": (steps, 7), "openings": (steps,),
@@ -170,7 +202,7 @@ def _problem(demonstration: Demonstration) -> str:
         array, dtype = getattr(demonstration, name), np.dtype(ARRAYS[name])
         if array.dtype != dtype or array.shape != shape or not np.isfinite(array).all():
             return f"'{name}' must be finite {dtype} {shape}, is {array.dtype} {array.shape}"
-    norms = np.linalg.norm([*demonstration.tool[:, 3:7], *demonstration.targets[:, 3:7]], axis=1)
+    norms = np.linalg.norm(np.concatenate([demonstration.tool[:, 3:7], demonstration.targets[:, 3:7]]), axis=1)
     if (np.abs(norms - 1.0) > QUATERNION_TOLERANCE).any():
         return f"its quaternions must have norm 1, one has {norms[np.abs(norms - 1.0).argmax()]:.4f}"
     openings = np.concatenate([demonstration.openings, demonstration.targets[:, 7]])

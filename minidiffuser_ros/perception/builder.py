@@ -69,10 +69,33 @@ class ObservationBuilder:
         stamp_ns: int,
     ) -> Observation:
         """The observation of these views. Raises ObservationError with every reason why there is none."""
-        reasons = self._problems(views, joint_positions, opening)
-        if reasons:
+        if reasons := self._problems_of_views(views) + _problems_of_arm(joint_positions, opening):
             raise ObservationError(reasons)
-        clouds = [self._crop(*lift(view)) for view in views]
+        clouds = [lift(view) for view in views]
+        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)
+
+    def build_from_clouds(
+        self,
+        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        joint_positions: NDArray[np.floating],
+        opening: float,
+        T_policy_tool: NDArray[np.floating],
+        stamp_ns: int,
+    ) -> Observation:
+        """`build` for what others have lifted: points [N, 3] in metres in the policy frame and colours [N, 3]."""
+        if reasons := _problems_of_arm(joint_positions, opening):
+            raise ObservationError(reasons)
+        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)
+
+    def _from_clouds(
+        self,
+        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        joint_positions: NDArray[np.floating],
+        opening: float,
+        T_policy_tool: NDArray[np.floating],
+        stamp_ns: int,
+    ) -> Observation:
+        clouds = [self._crop(*cloud) for cloud in clouds]
         points = np.concatenate([cloud[0] for cloud in clouds])
         colors = np.concatenate([cloud[1] for cloud in clouds])
         if self._robot_volumes is not None:
@@ -102,9 +125,7 @@ class ObservationBuilder:
             self.spec,
         )
 
-    def _problems(
-        self, views: Sequence[CameraView], joint_positions: NDArray[np.floating], opening: float
-    ) -> list[str]:
+    def _problems_of_views(self, views: Sequence[CameraView]) -> list[str]:
         reasons = [
             f"camera '{name}' gave no image" for name in self.spec.cameras if name not in {v.name for v in views}
         ]
@@ -113,10 +134,6 @@ class ObservationBuilder:
                 reasons.append(f"camera '{view.name}' has no valid depth pixel")
             if not np.isfinite(view.T_policy_camera).all():
                 reasons.append(f"the pose of camera '{view.name}' is not finite")
-        if np.shape(joint_positions) != (7,) or not np.isfinite(joint_positions).all():
-            reasons.append(f"7 finite joint positions are needed, got {np.asarray(joint_positions).tolist()}")
-        if not 0.0 <= opening <= 1.0:
-            reasons.append(f"the gripper opening must lie in [0, 1], got {opening}")
         return reasons
 
     def _crop(
@@ -127,3 +144,12 @@ class ObservationBuilder:
         low[2] = max(low[2], self.spec.table_height + self.spec.table_margin)
         inside = ((points >= low) & (points <= np.array(self.spec.workspace_max, np.float32))).all(axis=1)
         return points[inside], colors[inside]
+
+
+def _problems_of_arm(joint_positions: NDArray[np.floating], opening: float) -> list[str]:
+    reasons = []
+    if np.shape(joint_positions) != (7,) or not np.isfinite(joint_positions).all():
+        reasons.append(f"7 finite joint positions are needed, got {np.asarray(joint_positions).tolist()}")
+    if not 0.0 <= opening <= 1.0:
+        reasons.append(f"the gripper opening must lie in [0, 1], got {opening}")
+    return reasons

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.observation import ObservationSpec
+from minidiffuser_ros.episodes.cache import is_cache, load_cache
+from minidiffuser_ros.episodes.catalog import npz_files, recordings
 from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstration
 from minidiffuser_ros.geometry.rotation import matrix_from_quat, quat_from_yaw, quat_multiply
 from minidiffuser_ros.model.instruction import InstructionEncoder
@@ -149,14 +151,25 @@ def augment(
 def load_split(
     folder: Path, num_bins: int, validation_fraction: float = 0.05
 ) -> tuple[DemonstrationSet, DemonstrationSet]:
-    """Training and held-out sets from a folder of demonstrations; whole episodes go one way or the other."""
-    files = sorted(folder.glob("*/*.npz"))
-    if len(files) < 2:
+    """Training and held-out sets from a cache, or from a folder of demonstrations.
+
+    Whole episodes go one way or the other: in the order of their names, as files and cache share it, the first of
+    each 1 / validation_fraction is held out.
+    """
+    if is_cache(folder):
+        demonstrations = load_cache(folder)
+    else:
+        if recordings(folder):
+            raise EpisodeError(
+                f"{folder} holds recorded episodes, which training reads from a cache: build one with "
+                f"`minidiffuser episodes cache {folder} --out FOLDER` and name that"
+            )
+        demonstrations = [load_demonstration(path) for path in npz_files(folder).values()]
+    if len(demonstrations) < 2:
         raise EpisodeError(
-            f"{folder} holds {len(files)} demonstrations, at least 2 are needed: run `minidiffuser demos`"
+            f"{folder} holds {len(demonstrations)} demonstrations, at least 2 are needed: run `minidiffuser demos`"
         )
     every = max(2, round(1 / validation_fraction))
-    demonstrations = [load_demonstration(path) for path in files]
     held_out = [d for i, d in enumerate(demonstrations) if i % every == 0]
     kept = [d for i, d in enumerate(demonstrations) if i % every]
     return DemonstrationSet(kept, num_bins), DemonstrationSet(held_out, num_bins)

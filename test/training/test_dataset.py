@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SPEC, demonstration
+from small import MODEL, SPEC, demonstration, small_trainer
 
 from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.episodes.cache_build import build_cache
 from minidiffuser_ros.episodes.demonstration import save_demonstration
 from minidiffuser_ros.geometry.rotation import angle_between_deg, quat_from_yaw
 from minidiffuser_ros.training.config import Augmentation
 from minidiffuser_ros.training.dataset import DemonstrationSet, augment, load_split
+from minidiffuser_ros.training.loop import train
 
 EXACT = Augmentation(jitter=0.0, dropout=0.0)
 
@@ -82,6 +84,70 @@ def test_no_episode_lies_on_both_sides_of_the_split(tmp_path: Path) -> None:
     assert not seeds[0] & seeds[1]
     assert len(seeds[0]) == 18
     assert len(seeds[1]) == 6
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> tuple[Path, Path]:
+    """The same demonstrations as files and as a cache; they differ in length, and so do their names."""
+    for seed in range(24):
+        d = demonstration(seed, steps=1 + seed % 3, task="lump" if seed % 2 else "bump")
+        save_demonstration(d, tmp_path / "npz" / d.task / f"{seed}.npz")
+    build_cache([tmp_path / "npz"], tmp_path / "cache")
+    return tmp_path / "npz", tmp_path / "cache"
+
+
+def test_a_cache_is_split_as_the_files_that_it_was_built_from(both: tuple[Path, Path]) -> None:
+    from_files, from_cache = (load_split(folder, 72, validation_fraction=0.25) for folder in both)
+    for one, other in zip(from_files, from_cache, strict=True):
+        assert one.samples == other.samples
+        assert [d.seed for d in one._demonstrations] == [d.seed for d in other._demonstrations]
+        assert one.episodes_per_task() == other.episodes_per_task()
+        assert one.instructions() == other.instructions()
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_batches_from_a_cache_are_those_from_files_bit_for_bit(both: tuple[Path, Path], augmented: bool) -> None:
+    def tensors(folder: Path) -> list[torch.Tensor]:
+        data = load_split(folder, 72)[0]
+        indices = list(range(0, len(data), 3))
+        batch = data.batch(indices, [np.random.default_rng(i) for i in indices] if augmented else None)
+        return [v for part in (batch, batch.inputs) for v in vars(part).values() if isinstance(v, torch.Tensor)]
+
+    for one, other in zip(*map(tensors, both), strict=True):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+
+
+def test_training_on_a_cache_ends_with_the_weights_of_training_on_files(
+    both: tuple[Path, Path], tmp_path: Path
+) -> None:
+    weights = []
+    for name, folder in zip(("npz", "cache"), both, strict=True):
+        trainer = small_trainer(load_split(folder, MODEL.rotation_bins)[0])
+        train(trainer, tmp_path / "runs" / name)
+        weights.append(trainer.average)
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_batch_from_a_cache_can_be_changed_and_the_cache_stays(both: tuple[Path, Path]) -> None:
+    data, _ = load_split(both[1], 72)
+    before = data.batch([0]).inputs.points.clone()
+    data.batch([0]).inputs.points.zero_()
+    assert torch.equal(data.batch([0]).inputs.points, before)
+
+
+def test_recorded_episodes_and_damaged_caches_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "lab" / "20260131-142500-push").mkdir(parents=True)
+    (tmp_path / "lab" / "20260131-142500-push" / "metadata.yaml").write_text("rosbag2_bagfile_information: {}")
+    with pytest.raises(EpisodeError, match=r"lab holds recorded episodes.*minidiffuser episodes cache .*--out FOLDER"):
+        load_split(tmp_path / "lab", 72)
+    save_demonstration(demonstration(0), tmp_path / "npz" / "lump" / "000000.npz")
+    build_cache([tmp_path / "npz"], tmp_path / "one")
+    with pytest.raises(EpisodeError, match="one holds 1 demonstrations, at least 2 are needed"):
+        load_split(tmp_path / "one", 72)
+    (tmp_path / "one" / "points.npy").unlink()
+    with pytest.raises(EpisodeError, match=r"cannot read .*points.npy"):
+        load_split(tmp_path / "one", 72)
 
 
 def test_too_few_or_unlike_demonstrations_are_refused_with_what_to_do(tmp_path: Path) -> None:
