@@ -38,6 +38,7 @@ START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 10.0
 MOTION_TIMEOUT_S = 60.0
 GATE_TIMEOUT_S = 20.0
+RECOVERY_TIMEOUT_S = 10.0
 OPENING_TOLERANCE = 1e-3
 ENABLE_PERIOD_S = 0.05
 
@@ -59,7 +60,7 @@ class OperatorSettings:
         default=1.0, metadata={"description": "Wait after a new layout, until every camera sees it", "unit": "s"}
     )
     keypose_timeout_s: float = field(
-        default=20.0, metadata={"description": "Longest way to one keypose", "unit": "s", "range": (1.0, 120.0)}
+        default=60.0, metadata={"description": "Longest way to one keypose", "unit": "s", "range": (1.0, 600.0)}
     )
     twist_rate: float = field(
         default=40.0, metadata={"description": "Rate of the commands", "unit": "Hz", "range": (10.0, 100.0)}
@@ -136,7 +137,14 @@ class ScriptedOperator:
 
     def recover(self) -> None:
         """Make the arm usable again after a motion that failed. Raises MotionError, ConnectionLostError."""
-        self._trigger("arm/recover", MOTION_TIMEOUT_S)
+        deadline = time.monotonic() + RECOVERY_TIMEOUT_S
+        while True:
+            try:
+                return self._trigger("arm/recover", MOTION_TIMEOUT_S)
+            except MotionError:  # as while it still brakes
+                if time.monotonic() > deadline:
+                    raise
+                self._wait(0.5)
 
     def _start(self, task: str, instruction: str, seed: int) -> str:
         """Begin the episode as soon as the recorder finds every topic alive."""
