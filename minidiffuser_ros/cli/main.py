@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "bringup": "start the nodes of the ROS graph and keep them running",
     "run": "perform a sentence on the running graph",
     "record": "record demonstrations through the live graph, unattended",
+    "teleop": "lead the arm from this terminal, and steer the recorder",
     "demos": "make demonstrations in simulation with the scripted experts",
     "episodes": "list, check, repair and label episodes, and make training data of them",
     "train": "train a policy from demonstrations",
