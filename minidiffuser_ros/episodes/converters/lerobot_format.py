@@ -111,7 +111,8 @@ def _pictures(shape: tuple[int, int, int], about: dict[str, Any]) -> dict[str, A
 def schema_of(features: Mapping[str, Mapping[str, Any]]) -> Any:
     """The Arrow schema of the rows, with the description by which `datasets` knows pictures from bytes."""
     pa = need("pyarrow", PURPOSE)
-    fields, described = [], {}
+    fields: list[Any] = []
+    described: dict[str, Any] = {}
     for name, feature in features.items():
         if feature["dtype"] == "image":
             fields.append(pa.field(name, pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
