@@ -5,12 +5,9 @@ from __future__ import annotations
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
-NANOSECONDS = 1_000_000_000
+from minidiffuser_ros.perception.decoding import NANOSECONDS, stamp_to_ns
 
-
-def stamp_to_ns(stamp: Time) -> int:
-    """Nanoseconds since the epoch of the clock in use."""
-    return int(stamp.sec) * NANOSECONDS + int(stamp.nanosec)
+__all__ = ["header", "stamp_from_ns", "stamp_to_ns"]
 
 
 def stamp_from_ns(nanoseconds: int) -> Time:

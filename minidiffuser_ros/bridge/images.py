@@ -1,10 +1,9 @@
-"""`sensor_msgs` Image and CameraInfo ↔ numpy and the pinhole camera."""
+"""`sensor_msgs` Image and CameraInfo ↔ numpy and the pinhole camera; reading them is `perception/decoding.py`'s."""
 
 from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,48 +13,22 @@ from sensor_msgs.msg import CameraInfo, Image
 from minidiffuser_ros.bridge.headers import header
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.geometry.camera import PinholeCamera
+from minidiffuser_ros.perception.decoding import (
+    COLOR_ENCODINGS,
+    MILLIMETRE,
+    camera_from_info,
+    color_from_image,
+    depth_from_image,
+)
 
-MILLIMETRE = np.float32(0.001)
-
-# encoding: (dtype of one channel, channels, indices of red, green and blue)
-COLOR_ENCODINGS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
-    "rgb8": ("u1", 3, (0, 1, 2)),
-    "bgr8": ("u1", 3, (2, 1, 0)),
-    "rgba8": ("u1", 4, (0, 1, 2)),
-    "bgra8": ("u1", 4, (2, 1, 0)),
-    "mono8": ("u1", 1, (0, 0, 0)),
-    "8UC1": ("u1", 1, (0, 0, 0)),
-    "8UC3": ("u1", 3, (2, 1, 0)),
-    "mono16": ("u2", 1, (0, 0, 0)),
-}
-DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
-
-
-def color_from_image(message: Image) -> NDArray[np.uint8]:
-    """RGB picture [H, W, 3] of an Image in any encoding of COLOR_ENCODINGS; 16-bit grey keeps its high byte.
-
-    Raises MessageError for another encoding or for data that does not fill the picture.
-    """
-    if message.encoding not in COLOR_ENCODINGS:
-        raise MessageError(_unknown_encoding("colour", message, COLOR_ENCODINGS))
-    dtype, channels, rgb = COLOR_ENCODINGS[message.encoding]
-    pixels = _pixels(message, dtype, channels)
-    if pixels.dtype == np.uint16:
-        pixels = pixels >> 8
-    return np.ascontiguousarray(pixels[..., rgb], dtype=np.uint8)
-
-
-def depth_from_image(message: Image) -> NDArray[np.float32]:
-    """Depth [H, W] in metres of an Image in 16UC1 (millimetres) or 32FC1 (metres); 0 or NaN mark unknown pixels.
-
-    Raises MessageError for another encoding or for data that does not fill the picture.
-    """
-    if message.encoding not in DEPTH_ENCODINGS:
-        raise MessageError(_unknown_encoding("depth", message, DEPTH_ENCODINGS))
-    depth = _pixels(message, DEPTH_ENCODINGS[message.encoding], 1)[..., 0]
-    if depth.dtype == np.uint16:
-        return depth.astype(np.float32) * MILLIMETRE
-    return depth.astype(np.float32)
+__all__ = [
+    "camera_from_info",
+    "color_from_image",
+    "depth_from_image",
+    "image_from_color",
+    "image_from_depth",
+    "info_from_camera",
+]
 
 
 def image_from_color(color: NDArray[np.uint8], frame_id: str = "", stamp_ns: int = 0, encoding: str = "rgb8") -> Image:
@@ -85,18 +58,6 @@ def image_from_depth(
     return _image(millimetres.astype(np.uint16)[..., None], encoding, frame_id, stamp_ns)
 
 
-def camera_from_info(message: CameraInfo) -> PinholeCamera:
-    """The pinhole camera of CameraInfo's K. Raises MessageError for an uncalibrated camera (zeros in K)."""
-    fx, fy, cx, cy = float(message.k[0]), float(message.k[4]), float(message.k[2]), float(message.k[5])
-    size_is_known = message.width > 0 and message.height > 0
-    if not (size_is_known and np.isfinite([fx, fy, cx, cy]).all() and fx > 0 and fy > 0):
-        raise MessageError(
-            f"camera_info in '{message.header.frame_id}' gives {message.width}x{message.height} pixels and focal "
-            f"lengths ({fx}, {fy}); calibrate the camera or check that its driver publishes K"
-        )
-    return PinholeCamera(int(message.width), int(message.height), fx, fy, cx, cy)
-
-
 def info_from_camera(camera: PinholeCamera, frame_id: str = "", stamp_ns: int = 0) -> CameraInfo:
     """CameraInfo of an ideal camera: K and P filled in, no distortion, no rotation."""
     message = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
@@ -107,22 +68,6 @@ def info_from_camera(camera: PinholeCamera, frame_id: str = "", stamp_ns: int = 
     return message
 
 
-def _pixels(message: Image, dtype: str, channels: int) -> NDArray[Any]:
-    """The picture [H, W, channels] in native byte order; rows may be padded to `step` bytes."""
-    sample = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
-    row_bytes = message.width * channels * sample.itemsize
-    if message.width == 0 or message.height == 0:
-        raise MessageError(f"an image in '{message.header.frame_id}' is empty ({message.width}x{message.height})")
-    if message.step < row_bytes or len(message.data) < message.step * message.height:
-        raise MessageError(
-            f"a {message.width}x{message.height} {message.encoding} image needs rows of {row_bytes} bytes, "
-            f"got step {message.step} and {len(message.data)} bytes in all"
-        )
-    rows = np.frombuffer(message.data, np.uint8, message.step * message.height).reshape(message.height, message.step)
-    pixels = np.ascontiguousarray(rows[:, :row_bytes]).view(sample)
-    return pixels.reshape(message.height, message.width, channels).astype(sample.newbyteorder("="), copy=False)
-
-
 def _image(pixels: NDArray[Any], encoding: str, frame_id: str, stamp_ns: int) -> Image:
     height, width = pixels.shape[:2]
     message = Image(height=height, width=width, encoding=encoding, is_bigendian=int(sys.byteorder == "big"))
@@ -131,10 +76,3 @@ def _image(pixels: NDArray[Any], encoding: str, frame_id: str, stamp_ns: int) ->
     # An array.array is taken as it is; any other sequence would be checked byte by byte.
     message.data = array.array("B", pixels.tobytes())
     return message
-
-
-def _unknown_encoding(kind: str, message: Image, known: Iterable[str]) -> str:
-    return (
-        f"a {kind} image in '{message.header.frame_id}' has encoding '{message.encoding}'; "
-        f"understood are {', '.join(known)}"
-    )

@@ -14,6 +14,18 @@ from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.perception.decoding import joint_positions
+
+__all__ = [
+    "joint_positions",
+    "joint_state",
+    "keypose_from_message",
+    "keypose_to_message",
+    "pose_from_message",
+    "pose_to_message",
+    "stamped_pose",
+    "transform_from_message",
+]
 
 Array = NDArray[np.float64]
 
@@ -58,23 +70,6 @@ def keypose_from_message(message: KeyposeMessage) -> Keypose:
     """The keypose of a message. Raises ConfigurationError for values that are no pose."""
     position, quat_wxyz = pose_from_message(message.pose)
     return Keypose(position, quat_wxyz, message.opening)
-
-
-def joint_positions(message: JointState, names: Sequence[str]) -> Array:
-    """Positions [len(names)] in the order of `names`, whatever the order in the message.
-
-    Raises MessageError if a name or its position is missing.
-    """
-    if len(message.position) < len(message.name):
-        raise MessageError(
-            f"joint state with {len(message.name)} names has only {len(message.position)} positions; "
-            "check the publisher of joint_states"
-        )
-    known = dict(zip(message.name, message.position, strict=False))
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise MessageError(f"joint state lacks {', '.join(missing)}; it has {', '.join(message.name) or 'no joints'}")
-    return np.array([known[name] for name in names], dtype=np.float64)
 
 
 def joint_state(

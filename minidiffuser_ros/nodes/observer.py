@@ -12,18 +12,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 
-from minidiffuser_ros.arm.kinematics import BASE_FRAME, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.bridge.conversions import (
-    camera_from_info,
     cloud_from_points,
-    color_from_image,
-    depth_from_image,
     fill_capture,
     header,
     joint_positions,
@@ -34,20 +29,17 @@ from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
+from minidiffuser_ros.contract.episode import CameraTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
-from minidiffuser_ros.contract.observation import CameraMount, Observation, ObservationSpec
-from minidiffuser_ros.geometry.transform import transform_from
+from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
-from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder
+from minidiffuser_ros.perception.assembly import ObservationAssembly
 from minidiffuser_ros.perception.calibration import load_calibration
 from minidiffuser_ros.perception.cloud import warm_up
-from minidiffuser_ros.perception.streams import MatchedSet, StampMatcher, StreamSettings
+from minidiffuser_ros.perception.streams import MatchedSet, StreamSettings
 from minidiffuser_ros.srv import Capture
 
-Array = NDArray[np.float64]
-
 JOINT_STATES = "joint_states"
-FINGER_NAMES = ("fr3_finger_joint1", "fr3_finger_joint2")
 STATUS_PERIOD_S = 1.0
 MAX_TIMEOUT_S = 60.0
 # How long a waiting capture sleeps before it looks whether the node is being stopped.
@@ -89,17 +81,11 @@ class ObserverNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("observer", **kwargs)
         self.settings = NodeParameters(self, ObserverSettings(), read_only=True).value
-        self._kinematics = FrankaKinematics()
-        self._builder = ObservationBuilder(self.settings.spec, robot_volumes(self._kinematics))
         self._infos: dict[str, CameraInfo] = {}
         self._build_reasons: list[str] = []
         self._num_points = 0
-        self._mounts: dict[str, CameraMount] = {}
-        self._colors = self._topics(self.settings.color_topic)
-        self._depths = self._topics(self.settings.depth_topic)
         self._joint_states = self.resolve_topic_name(JOINT_STATES)
-        groups = {name: (self._colors[name], self._depths[name]) for name in self.settings.spec.cameras}
-        self._matcher = StampMatcher(groups, self._joint_states, self.settings.streams)
+        self._topics = {name: self._topics_of(name) for name in self.settings.spec.cameras}
 
     def configure(self) -> None:
         """Read the calibration, subscribe, offer the service."""
@@ -112,13 +98,17 @@ class ObserverNode(ManagedNode):
             raise ConfigurationError(
                 "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
             )
-        self._mounts = load_calibration(self.settings.calibration, spec.cameras)
+        mounts, kinematics = load_calibration(self.settings.calibration, spec.cameras), FrankaKinematics()
+        self._assembly = ObservationAssembly(
+            spec, self._topics, mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
+        )
+        self._matcher = self._assembly.matcher(self._joint_states, self.settings.streams)
         warm_up()
         incoming = ReentrantCallbackGroup()
-        for camera, topic in self._topics(self.settings.info_topic).items():
-            self._subscribe(CameraInfo, topic, partial(self._infos.__setitem__, camera), incoming)
-        for topic in (*self._colors.values(), *self._depths.values()):
-            self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
+        for camera, topics in self._topics.items():
+            self._subscribe(CameraInfo, topics.info, partial(self._infos.__setitem__, camera), incoming)
+            for topic in (topics.color, topics.depth):
+                self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
         self._subscribe(JointState, self._joint_states, self._on_joint_state, incoming)
         # One observation at a time: the kinematics are not thread-safe, and two cores are not many.
         building = MutuallyExclusiveCallbackGroup()
@@ -130,10 +120,10 @@ class ObserverNode(ManagedNode):
             self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
         self._publish_status()
 
-    def _topics(self, template: str) -> dict[str, str]:
-        """Fully qualified topic per camera."""
-        names = {camera: template.replace("{camera}", camera) for camera in self.settings.spec.cameras}
-        return {camera: self.resolve_topic_name(name) for camera, name in names.items()}
+    def _topics_of(self, camera: str) -> CameraTopics:
+        """Fully qualified topics of a camera."""
+        templates = (self.settings.color_topic, self.settings.depth_topic, self.settings.info_topic)
+        return CameraTopics(*(self.resolve_topic_name(text.replace("{camera}", camera)) for text in templates))
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], group: ReentrantCallbackGroup
@@ -182,38 +172,12 @@ class ObserverNode(ManagedNode):
     def _observation(self, match: MatchedSet) -> Observation:
         """Lift a matched set. Raises ObservationError with every reason why it cannot."""
         try:
-            views = [self._view(camera, match) for camera in self.settings.spec.cameras]
-            # The cameras agree about one moment; the arm's pose is that of the last picture.
-            state = match.states[max(match.stamps_ns, key=match.stamps_ns.__getitem__)]
-            joints = state[:7]
-            opening = float(np.clip(state[7:].sum() / MAX_GRIPPER_WIDTH, 0.0, 1.0))
-            observation = self._builder.build(views, joints, opening, self._kinematics.forward(joints), match.newest_ns)
-        except MessageError as error:
-            self._build_reasons = [str(error)]
-            raise ObservationError(self._build_reasons) from error
+            observation = self._assembly.assemble(match, self._infos)
         except ObservationError as error:
             self._build_reasons = error.reasons
             raise
         self._build_reasons, self._num_points = [], len(observation.points)
         return observation
-
-    def _view(self, camera: str, match: MatchedSet) -> CameraView:
-        color, depth, info = self._colors[camera], self._depths[camera], self._infos.get(camera)
-        if info is None:
-            raise ObservationError([f"nothing has arrived on {self._topics(self.settings.info_topic)[camera]} yet"])
-        mount = self._mounts[camera]
-        T_parent_camera = transform_from(mount.position, mount.quat_wxyz)
-        # A camera on the hand moved with it: its pose belongs to the depth picture's own stamp.
-        on_base = mount.parent_frame == BASE_FRAME
-        T_policy_parent = np.eye(4) if on_base else self._kinematics.forward(match.states[depth][:7])
-        return CameraView(
-            name=camera,
-            color=color_from_image(match.payloads[color]),
-            depth=depth_from_image(match.payloads[depth]),
-            camera=camera_from_info(info),
-            T_policy_camera=T_policy_parent @ T_parent_camera,
-            stamp_ns=match.stamps_ns[depth],
-        )
 
     def _publish_points(self) -> None:
         match = self._matcher.match()
@@ -226,9 +190,8 @@ class ObserverNode(ManagedNode):
 
     def _publish_status(self) -> None:
         now_ns = self._now_ns()
-        missing = [camera for camera in self.settings.spec.cameras if camera not in self._infos]
-        topics = self._topics(self.settings.info_topic)
-        reasons = self._matcher.reasons(now_ns) + [f"nothing has arrived on {topics[name]} yet" for name in missing]
+        missing = [topics.info for camera, topics in self._topics.items() if camera not in self._infos]
+        reasons = self._matcher.reasons(now_ns) + [f"nothing has arrived on {topic} yet" for topic in missing]
         reasons = reasons or self._build_reasons
         message = ObserverStatus(ready=not reasons, reasons=reasons, points=self._num_points)
         message.header = header(self.settings.spec.policy_frame, now_ns)
