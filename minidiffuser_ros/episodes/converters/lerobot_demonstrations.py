@@ -101,7 +101,7 @@ class DemonstrationSource:
             raise EpisodeError("it has no sentence: a demonstration needs one")
         variation, seed = (int(about.get(n, default) or 0) for n, default in (("variation", 0), ("seed", rows.episode)))
         made = demonstration_of(
-            task, *known, told, [(seen[t], target) for t, target in zip(steps, targets, strict=True)]
+            task, variation, seed, told, [(seen[t], target) for t, target in zip(steps, targets, strict=True)]
         )
         return made, self._recording(kept, about) if self.keep_pictures else None
 

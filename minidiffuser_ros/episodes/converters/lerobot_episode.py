@@ -35,8 +35,8 @@ def clip_of_episode(name: str, folder: Path) -> Clip:
     return Clip(
         name,
         info.task,
-        max(info.variation, 0),
-        max(info.seed, 0),
+        info.variation,
+        info.seed,
         (info.instruction,),
         info.spec,
         frames.shape,
