@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minidiffuser_ros.contract.episode import SUCCESS
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import ObservationSpec
 from minidiffuser_ros.episodes.converters.lerobot_format import Shape
@@ -82,13 +83,27 @@ def clip_sources(source: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def clip_of(name: str, path: Path) -> Clip:
-    """The clip in a demonstration's file or an episode's folder. Raises EpisodeError where there is none."""
+def outcome_of(path: Path) -> str:
+    """How an episode is labelled; a demonstration is one that succeeded. Raises EpisodeError for a foreign folder."""
     if path.is_file():
-        return clip_of_demonstration(name, path)
-    from minidiffuser_ros.episodes.converters.lerobot_episode import clip_of_episode
+        return SUCCESS
+    from minidiffuser_ros.episodes.bag import EpisodeReader
 
-    return clip_of_episode(name, path)
+    return EpisodeReader(path).info.outcome
+
+
+def clip_of(name: str, path: Path, fps: int | None = None) -> Clip:
+    """The clip in a demonstration's file or an episode's folder; `fps` is stated in place of the measured rate.
+
+    Raises EpisodeError where there is none.
+    """
+    if path.is_file():
+        clip = clip_of_demonstration(name, path)
+    else:
+        from minidiffuser_ros.episodes.converters.lerobot_episode import clip_of_episode
+
+        clip = clip_of_episode(name, path)
+    return clip if fps is None else replace(clip, shape=replace(clip.shape, fps=fps))
 
 
 def clip_of_demonstration(name: str, path: Path) -> Clip:

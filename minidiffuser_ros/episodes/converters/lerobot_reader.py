@@ -151,7 +151,7 @@ class LeRobotReader:
         version = info.get("codebase_version") if isinstance(info, dict) else None
         if not isinstance(version, str) or not version.startswith("v3."):
             raise ConfigurationError(
-                f"{self.root} is a dataset of version {version!r:.20}, version 3 is read: convert it with LeRobot's own script"
+                f"{self.root} has version {version!r:.20}, version 3 is read: LeRobot's own script converts it"
             )
         features, fps = info.get("features"), info.get("fps")
         described = isinstance(features, dict) and all(isinstance(f, dict) and "dtype" in f for f in features.values())
