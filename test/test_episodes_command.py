@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from recorded_episode import record_demonstration
+from PIL import Image
+from recorded_episode import make_info, record_demonstration
 
 from minidiffuser_ros.cli.episodes import VERBS
 from minidiffuser_ros.cli.main import main
@@ -21,6 +22,7 @@ from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstr
 from minidiffuser_ros.episodes.library import read_info
 from minidiffuser_ros.episodes.metadata import write_custom_data
 from minidiffuser_ros.episodes.samples import demonstration_from_episode
+from minidiffuser_ros.episodes.writer import EpisodeWriter, WriterSettings
 
 PUSH, STACK, MARKED = "20260131-100000-push_button", "20260131-110000-stack_pair", "20260131-120000-push_button"
 FILES = ("push_button/000000", "push_button/000001", "stack_pair/000007")
@@ -159,6 +161,66 @@ def test_show_tells_everything_of_one_episode(root: Path, capsys: pytest.Capture
     made = load_demonstration(root / "npz" / f"{FILES[0]}.npz")
     assert len(steps[0].splitlines()) == 2 + len(made.counts)
     assert " ".join(f"{x:+.3f}" for x in made.targets[1, :3]) in steps[0]
+
+
+def test_show_draws_a_recorded_episode(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("show", root / "lab" / PUSH, "--picture", root / "out" / "picture.png") == 0
+    with Image.open(root / "out" / "picture.png") as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 500
+    assert [path.name for path in (root / "out").iterdir()] == ["picture.png"]
+
+
+def cut_off(lab: Path, name: str, keep: float) -> Path:
+    """An episode as a killed recorder leaves it, with a part of its file."""
+    partial = lab / f"{name}.partial"
+    shutil.copytree(lab / PUSH, partial)
+    (partial / "audit.json").unlink()
+    (file,) = partial.glob("*.mcap")
+    file.write_bytes(file.read_bytes()[: int(keep * file.stat().st_size)])
+    return partial
+
+
+def test_repair_saves_what_is_in_every_unfinished_recording(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, keep in (("20260131-130000-push_button", 0.5), ("20260131-140000-push_button", 0.8)):
+        cut_off(lab, name, keep)
+    assert command("repair", lab) == 0
+    out, _ = printed(capsys)
+    assert "20260131-130000-push_button.partial → 20260131-130000-push_button: " in out
+    assert out.splitlines()[-1] == "2 of 2 unfinished recordings settled"
+    assert not list(lab.glob("*.partial"))
+    assert command("list", lab, "--names", "*-1[34]0000-*") == 0
+    rows = [line.split() for line in printed(capsys)[0].splitlines()[1:-1]]
+    assert [(row[4], row[6]) for row in rows] == [("unlabelled", "problem")] * 2
+    assert 0.0 < float(rows[0][2]) < float(rows[1][2]) < audit_episode(lab / PUSH).duration_s
+    assert command("repair", lab) == 0
+    assert printed(capsys)[0].splitlines() == ["0 of 0 unfinished recordings settled"]
+
+
+def test_what_cannot_be_repaired_stays_unless_it_may_be_discarded(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = cut_off(lab, "20260131-130000-push_button", 0.0)
+    assert command("repair", lab) == 1
+    out, error = printed(capsys)
+    assert partial.name in error
+    assert partial.is_dir()
+    assert out.splitlines()[-1] == "0 of 1 unfinished recordings settled"
+    assert command("repair", lab, "--discard") == 0
+    assert not partial.exists()
+    assert (lab / ".trash" / partial.name).is_dir()
+
+
+def test_an_episode_that_is_being_recorded_is_neither_repaired_nor_discarded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = EpisodeWriter(tmp_path, make_info("push_button"), WriterSettings(min_free_mb=1.0))
+    try:
+        assert command("repair", tmp_path, "--discard") == 1
+        assert "still being recorded" in printed(capsys)[1]
+        assert writer.folder.is_dir()
+    finally:
+        writer.discard()
 
 
 @pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, UNLABELLED])
