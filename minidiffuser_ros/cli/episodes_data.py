@@ -62,6 +62,9 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--remove-robot", action="store_true", default=None, help="step-hdf5: take out the arm's points"
     )
+    parser.add_argument(
+        "--keep-pictures", action="store_true", default=None, help="lerobot: put pictures into the files, too"
+    )
     parser.add_argument("--keep-going", action="store_true", default=None, help="leave out what cannot be read")
 
 
@@ -71,7 +74,7 @@ def _convert(args: argparse.Namespace) -> int:
     load = IMPORTERS[name] if args.origin else EXPORTERS[name]
     convert, kind = load()
     count = convert(args.source, args.out, _options(args, name, kind))
-    print(f"{count} demonstrations in {args.out}")
+    print(f"{count} {'demonstrations' if args.origin else 'episodes'} in {args.out}")
     return 0
 
 
@@ -80,6 +83,7 @@ def _options(args: argparse.Namespace, name: str, kind: Any) -> Any:
     from dataclasses import fields, replace
 
     from minidiffuser_ros.contract.errors import ConfigurationError
+    from minidiffuser_ros.contract.observation import ObservationSpec
 
     known = {field.name for field in fields(kind)}
     given = {key: getattr(args, key) for key in OPTIONS if getattr(args, key) is not None}
@@ -87,7 +91,7 @@ def _options(args: argparse.Namespace, name: str, kind: Any) -> Any:
         words = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
         raise ConfigurationError(f"{words} means nothing for {name}: leave it out")
     if "spec" in given:
-        given["spec"] = replace(kind().spec, **_settings(given["spec"]))
+        given["spec"] = replace(kind().spec or ObservationSpec(), **_settings(given["spec"]))
     return kind(**given)
 
 
@@ -122,9 +126,23 @@ def _step_hdf5() -> tuple[Converter, Any]:
     return import_step_hdf5, StepOptions
 
 
-OPTIONS = ("spec", "instructions", "layout", "file", "robot", "remove_robot", "keep_going")
-IMPORTERS: dict[str, Callable[[], tuple[Converter, Any]]] = {"keystep-lmdb": _keystep_lmdb, "step-hdf5": _step_hdf5}
-EXPORTERS: dict[str, Callable[[], tuple[Converter, Any]]] = {}
+def _from_lerobot() -> tuple[Converter, Any]:
+    from minidiffuser_ros.episodes.converters.lerobot import LeRobotOptions, import_lerobot
+
+    return import_lerobot, LeRobotOptions
+
+
+def _to_lerobot() -> tuple[Converter, Any]:
+    from minidiffuser_ros.episodes.converters.lerobot import ExportOptions, export_lerobot
+
+    return export_lerobot, ExportOptions
+
+
+OPTIONS = ("spec", "instructions", "layout", "file", "robot", "remove_robot", "keep_pictures", "keep_going")
+IMPORTERS: dict[str, Callable[[], tuple[Converter, Any]]] = {
+    "keystep-lmdb": _keystep_lmdb, "step-hdf5": _step_hdf5, "lerobot": _from_lerobot,
+}  # fmt: skip
+EXPORTERS: dict[str, Callable[[], tuple[Converter, Any]]] = {"lerobot": _to_lerobot}
 
 VERBS = (
     Verb(
@@ -141,7 +159,8 @@ exit codes: 0 done, 1 done without what could not be read, 2 bad input""",
         "convert", "make demonstrations of other projects' files, or files for other projects", _add_convert, _convert,
         """examples:
   minidiffuser episodes convert keysteps/ --from keystep-lmdb --instructions taskvars.json --out data/rlbench
-  minidiffuser episodes convert real/ --from step-hdf5 --out data/real""",
+  minidiffuser episodes convert real/ --from step-hdf5 --out data/real
+  minidiffuser episodes convert data/lab --to lerobot --out out/lab_lerobot""",
         "Stopped, it goes on with the\nsame command.",
     ),
 )  # fmt: skip

@@ -63,8 +63,8 @@ def _add_show(parser: argparse.ArgumentParser) -> None:
 
 def _show(args: argparse.Namespace) -> int:
     """Everything about one episode."""
-    from minidiffuser_ros.contract.errors import EpisodeError
-    from minidiffuser_ros.episodes.catalog import Unreadable, single
+    from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
+    from minidiffuser_ros.episodes.catalog import RECORDED, Unreadable, single
     from minidiffuser_ros.episodes.details import details_of
 
     episode = single(args.path)
@@ -72,6 +72,8 @@ def _show(args: argparse.Namespace) -> int:
         raise EpisodeError(f"{args.path} is no episode: name a recorded episode's folder, a .npz file, or CACHE/NAME")
     if isinstance(episode, Unreadable):
         raise EpisodeError(episode.problem)
+    if args.picture and episode.kind != RECORDED:
+        raise ConfigurationError(f"{episode.path} keeps points and no pictures: draw the recorded episode it came from")
     for line in details_of(episode):
         print(line)
     if args.picture:
@@ -80,15 +82,10 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _draw(episode: Listed, file: Path) -> None:
-    from minidiffuser_ros.contract.errors import ConfigurationError
-    from minidiffuser_ros.contract.files import replace_file
-    from minidiffuser_ros.episodes.catalog import RECORDED
-    from minidiffuser_ros.episodes.pictures import draw_episode
+    from minidiffuser_ros.evaluation.episode_picture import save_episode_picture
 
-    if episode.kind != RECORDED:
-        raise ConfigurationError(f"{episode.path} keeps points and no pictures: draw the recorded episode it came from")
-    picture = draw_episode(episode.path)
-    replace_file(file, lambda path: picture.save(path, format="PNG"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_episode_picture(episode.path, file)
     print(f"picture: {file}")
 
 

@@ -47,22 +47,28 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
 def _repair(args: argparse.Namespace) -> int:
     """Finish every .partial; 1 where one stays."""
     from minidiffuser_ros.contract.errors import EpisodeError
+    from minidiffuser_ros.episodes.bag_file import is_being_written
     from minidiffuser_ros.episodes.library import PARTIAL, discard_episode, partial_episodes
     from minidiffuser_ros.episodes.repair import repair_episode
 
     root: Path = args.root
-    found = [root] if root.suffix == PARTIAL and root.is_dir() else partial_episodes(root)
+    found = [root] if root.suffix == PARTIAL else partial_episodes(root)
     left = 0
     for partial in found:
         try:
-            print(repair_episode(partial))
+            report = repair_episode(partial)
         except EpisodeError as error:
             print(f"{partial.name}: {error}", file=sys.stderr)
-            if args.discard:
+            recording = any(is_being_written(file) for file in partial.glob("*.mcap"))
+            if args.discard and partial.is_dir() and not recording:
                 print(f"{partial.name} → {discard_episode(partial)}")
             else:
                 left += 1
-    print(f"{len(found) - left} of {len(found)} unfinished episodes settled")
+            continue
+        damage = f", {report.damage}" if report.damage else ""
+        seconds = report.audit.duration_s
+        print(f"{partial.name} → {report.folder.name}: {report.messages} messages of {seconds:.1f} s{damage}")
+    print(f"{len(found) - left} of {len(found)} unfinished recordings settled")
     return FOUND_PROBLEMS if left else 0
 
 

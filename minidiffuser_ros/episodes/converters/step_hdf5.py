@@ -199,9 +199,10 @@ class _StepReader:
                 f"'{top}', camera {name}: its pose is no rigid transform from the camera to the policy frame"
             )
         try:
-            pinhole = PinholeCamera(
-                color.shape[1], color.shape[0], matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
-            )
+            height, width = color.shape[:2]
+            # Python's own floats: numpy's would make the points double and round them differently.
+            fx, fy, cx, cy = (float(matrix[at]) for at in ((0, 0), (1, 1), (0, 2), (1, 2)))
+            pinhole = PinholeCamera(width, height, fx, fy, cx, cy)
         except ValueError as error:
             raise EpisodeError(f"'{top}', camera {name}: {error}") from None
         return CameraView(name, color, depth * np.float32(camera.depth_unit), pinhole, transform, 0)

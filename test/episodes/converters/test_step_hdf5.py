@@ -25,7 +25,7 @@ from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder
 JOINTS = np.array([0.1, -0.7, 0.0, -2.3, 0.0, 1.6, 0.8])
 FINGERS = (0.039, 0.012, 0.038, 0.035)
 STEPS = len(FINGERS)
-BASE_SPEC = ObservationSpec(workspace_max=(0.75, 0.4, 0.9), voxel_size=0.01, cameras=("front",))
+BASE_SPEC = ObservationSpec(workspace_max=(0.75, 0.4, 0.9), voxel_size=0.01, max_points=4000, cameras=("front",))
 
 
 def some_step(step: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -159,7 +159,7 @@ def write_pictures(path: Path) -> list[CameraView]:
     with h5py.File(path, "w") as file:
         file["K"], file["T"] = camera.matrix, T_base_camera
         for step in range(2):
-            depth = rng.integers(6000, 7500, (30, 40), np.uint16)
+            depth = rng.integers(6600, 6800, (30, 40), np.uint16)
             depth[:3] = 0
             color = rng.integers(0, 256, (30, 40, 3), np.uint8)
             group = file.create_group(f"episode_0/step_{step}")
