@@ -6,6 +6,7 @@ A thread of its own talks to the arm, so whoever hands over a twist never waits.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +18,14 @@ import numpy as np
 from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, KeyposeExecutor
 from minidiffuser_ros.arm.protocol import ArmState, Array
 from minidiffuser_ros.arm.twist import TwistCommand, TwistLimiter
-from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
+from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
 
 HOLD_S = 0.2
 IDLE_S = 0.3  # of zero twists, after which the arm is held where it is
 ATTEMPTS, PAUSE_S = 3, 0.2  # after a motion that could not be planned
 TELL_PERIOD_S = 0.5
 FOLLOWING = "follows twist_command"
+Received = tuple[TwistCommand, float]  # and when it came
 
 
 class TwistArm(Protocol):
@@ -77,7 +79,7 @@ class Servo:
         self._objections, self._tell = objections, tell
         self._settings = limiter.settings
         self._news = threading.Event()
-        self._newest: tuple[TwistCommand, float] | None = None
+        self._newest: Received | None = None
         self._enabled_at = float("-inf")
         self._broken = False  # a motion has failed: the operator has to let go first
         self._said, self._said_at = "", float("-inf")
@@ -122,8 +124,9 @@ class Servo:
         while not self._closed:
             self._news.wait()
             self._news.clear()
-            reasons = self._reasons()
-            if self._closed or (not reasons and self._is_zero()):
+            newest = self._newest
+            reasons = self._reasons(newest)
+            if self._closed or (not reasons and _is_zero(newest)):
                 continue
             try:
                 if not reasons:
@@ -154,22 +157,29 @@ class Servo:
                     return ServoReport("stopped following twist_command: " + "; ".join(reasons), ended=True)
         except ConnectionLostError as error:
             return ServoReport(str(error), lost=True)
-        except MotionError as error:
+        except Exception as error:  # a defect, too, must leave the arm at rest and the next twists refused
             self._broken = True
-            return ServoReport(f"stopped following twist_command: {error}; let go and try again", ended=True)
+            with contextlib.suppress(MinidiffuserError):
+                self._arm.end_following(self._settings.dynamics)
+            what = str(error) if isinstance(error, MinidiffuserError) else f"{type(error).__name__}: {error}"
+            return ServoReport(f"stopped following twist_command: {what}; let go and try again", ended=True)
 
     def _follow(self) -> list[str]:
         """Follow until there is a reason not to; returns the reasons. Raises MotionError, ConnectionLostError."""
         period, failures, moved_at = 1.0 / self._settings.rate, 0, time.monotonic()
         due = time.monotonic()
-        while not (reasons := self._reasons()):
-            state = self._arm.state()
-            limited = self._limiter.limit(self._twist(state), state)
-            if not self._is_zero():
+        while True:
+            newest = self._newest  # once: what is checked is what is followed
+            reasons = self._reasons(newest)
+            if reasons or newest is None:
+                return reasons
+            if not _is_zero(newest):
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > IDLE_S:
                 return ["it is zero"]
             try:
+                state = self._arm.state()
+                limited = self._limiter.limit(newest[0].in_base(state.tool), state)
                 self._arm.follow(limited.twist, HOLD_S, self._settings.dynamics)
                 failures = 0
             except MotionError:
@@ -177,10 +187,10 @@ class Servo:
                 if failures >= ATTEMPTS:
                     raise
                 time.sleep(PAUSE_S)
+                continue
             self._say(ServoReport(_following(limited.held_by), following=True), TELL_PERIOD_S)
             due = max(due + period, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
-        return reasons
 
     def _rest(self) -> bool:
         """Wait for the arm to come to rest; True as soon as there is a twist to follow instead."""
@@ -189,7 +199,8 @@ class Servo:
         deadline, before = time.monotonic() + settings.settle_timeout_s, self._arm.state().joints
         while time.monotonic() < deadline:
             time.sleep(SETTLE_PERIOD_S)
-            if not self._reasons() and not self._is_zero():
+            newest = self._newest
+            if not self._reasons(newest) and not _is_zero(newest):
                 return True
             joints = self._arm.state().joints
             if np.abs(joints - before).max() < settings.settle_step_rad:
@@ -197,12 +208,11 @@ class Servo:
             before = joints
         return False
 
-    def _reasons(self) -> list[str]:
-        """Every reason against following the newest twist now."""
+    def _reasons(self, newest: Received | None) -> list[str]:
+        """Every reason against following this twist now."""
         if self._closed:
             return ["the arm is being let go of"]
         now, s = time.monotonic(), self._settings
-        newest = self._newest
         if newest is None or now - newest[1] > s.twist_timeout_s:
             return [f"no twist came within the last {s.twist_timeout_s:g} s"]
         reasons = self._objections()
@@ -212,20 +222,16 @@ class Servo:
             reasons = [*reasons, "the last motion failed: let go for a moment"]
         return reasons + newest[0].problems(s.twist_timeout_s)
 
-    def _twist(self, state: ArmState) -> Array:
-        newest = self._newest
-        return newest[0].in_base(state.tool) if newest is not None else np.zeros(6)
-
-    def _is_zero(self) -> bool:
-        newest = self._newest
-        return newest is None or not np.any(newest[0].twist)
-
     def _say(self, report: ServoReport, period_s: float = 0.0) -> None:
         """Tell what is new; `period_s` keeps what changes fast from being told too often."""
         now = time.monotonic()
         if report.ended or report.lost or (report.message != self._said and now - self._said_at >= period_s):
             self._said, self._said_at = report.message, now
             self._tell(report)
+
+
+def _is_zero(newest: Received | None) -> bool:
+    return newest is None or not np.any(newest[0].twist)
 
 
 def _following(held_by: tuple[str, ...]) -> str:

@@ -36,6 +36,7 @@ class Joystick:
             raise ConfigurationError("there is no joystick: connect one before the teleop node starts")
         self._joystick: Any = pygame.joystick.Joystick(0)
         self._check()
+        self._centred: set[int] = set()  # a trigger rests at its end: only what was seen at its centre moves the arm
         self._events()  # whatever was pressed before counts as seen
 
     def read(self) -> Reading:
@@ -44,8 +45,13 @@ class Joystick:
         held = bool(self._joystick.get_button(mapping.deadman))
         twist = np.zeros(6)
         for index, (axis, sign) in enumerate(zip(mapping.axes, mapping.signs, strict=True)):
-            if held and axis >= 0:
-                twist[index] = sign * with_dead_zone(self._joystick.get_axis(axis), mapping.dead_zone)
+            if axis < 0:
+                continue
+            value = with_dead_zone(self._joystick.get_axis(axis), mapping.dead_zone)
+            if value == 0.0:
+                self._centred.add(axis)
+            if held and axis in self._centred:
+                twist[index] = sign * value
         return Reading(twist, held, intents)
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ class Terminal:
         tty.setcbreak(self._input)
 
     def read(self) -> bytes:
-        """What was typed since the last time; returns at once. Raises ConnectionLostError where the terminal is gone."""
+        """What was typed since the last time; returns at once. Raises ConnectionLostError without a terminal."""
         try:
             if not select.select([self._input], [], [], 0.0)[0]:
                 return b""

@@ -21,6 +21,7 @@ from minidiffuser_ros.geometry.transform import apply
 FRAMES = (BASE_FRAME, TOOL_FRAME)
 FUTURE_S = 1.0  # a stamp farther ahead than this: the clocks differ
 DAMPING = 1e-4  # of the inverse of the Jacobian; its singular values are 0.02 and more where the arm may go
+RETURN_M = 5e-3
 TOUCH = 1e-3  # m/s or rad/s: a smaller correction is none worth telling
 
 
@@ -144,8 +145,9 @@ class TwistLimiter:
     def _inside_box(self, tool: Array, linear: Array) -> tuple[Array, list[str]]:
         """Walls of the workspace and the clearance above the table: only what leads outwards is taken away."""
         position, horizon = tool[:3, 3], self.settings.horizon_s
-        lowest = np.minimum((self._low - position) / horizon, 0.0)
-        highest = np.maximum((self._high - position) / horizon, 0.0)
+        # A little way outside it is led back; from farther outside, where it has not come by twists, only kept.
+        lowest = np.where(position > self._low - RETURN_M, (self._low - position) / horizon, 0.0)
+        highest = np.where(position < self._high + RETURN_M, (self._high - position) / horizon, 0.0)
         inside = np.clip(linear, lowest, highest)
         held = []
         for axis in np.flatnonzero(np.abs(inside - linear) > TOUCH):

@@ -60,7 +60,7 @@ class TeleopNode(ManagedNode):
         self._held = self._guiding = False
         self._opening = 1.0
         self._recorder: RecorderStatus | None = None
-        self._last_note, self._shown_at = "", float("-inf")
+        self._last_note, self._arm_says, self._shown_at = "", "", float("-inf")
         self._twist = self.create_publisher(TwistStamped, "twist_command", RELIABLE)
         self._enable = self.create_publisher(Bool, "enable", RELIABLE)
         group = ReentrantCallbackGroup()
@@ -162,8 +162,7 @@ class TeleopNode(ManagedNode):
             self._opening = float(message.position[0])
 
     def _on_arm(self, message: ArmStatus) -> None:
-        if message.state in (ArmStatus.STOPPED, ArmStatus.ERROR):
-            self._note(f"arm: {message.message}")
+        self._arm_says = "" if message.state == ArmStatus.MOVING else f"arm: {message.message}"
 
     def _on_recorder(self, message: RecorderStatus) -> None:
         self._recorder = message
@@ -190,6 +189,7 @@ class TeleopNode(ManagedNode):
             f"gripper {'open' if self._opening > 0.5 else 'closed'}",
             f"recorder {recording}",
             self._last_note,
+            self._arm_says,
         ]
         self._terminal.status(" | ".join(part for part in parts if part))
 
