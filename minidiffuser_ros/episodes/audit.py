@@ -180,8 +180,9 @@ def _topic(
     lost = _lost(timeline)
     if lost is None:
         lost = int(np.round(intervals[long] / usual - 1).sum())
-    # The time before the first message and after the last one counts as silence too.
-    silences = np.diff(np.concatenate([[start], log, [end]]))
+    # The time before the first message and after the last one counts as silence too; what was only held up on its way,
+    # as a message that is sent again, is none.
+    silences = np.concatenate([[log[0] - start], intervals, [end - log[-1]]])
     for edge in (0, -1):
         lost += round(silences[edge] / usual) if silences[edge] > settings.max_gap_s * SECOND_NS else 0
     return TopicAudit(

@@ -65,6 +65,15 @@ def test_a_topic_that_stops_or_begins_late_is_missing_messages_though_it_lost_no
         )
 
 
+def test_what_was_held_up_on_its_way_and_came_in_the_end_is_no_silence() -> None:
+    late_ns = MIDDLE_NS + 900_000_000
+    held_up = [
+        dataclasses.replace(m, log_ns=late_ns) if m.topic == COLOR and MIDDLE_NS < m.log_ns < late_ns else m
+        for m in small_stream()
+    ]
+    assert audited(held_up).problems == ()
+
+
 def test_a_silent_topic_is_named(tmp_path: Path) -> None:
     sent = keep(small_stream(), lambda m: m.topic != TOPICS.cameras["front"].info)
     assert audited(sent).problems == (f"{TOPICS.cameras['front'].info}: nothing was recorded",)
