@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import franky
 import numpy as np
 
-from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET
+from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MotionError
 
@@ -43,6 +43,7 @@ LOST = (franky.NetworkException, RuntimeError)
 PLANNER_FAILED = "Motion planner failed"
 PLANNER_ATTEMPTS = 3
 PLANNER_PAUSE_S = 0.2
+BRAKE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class FrankySettings:
     )
     gripper_force: float = field(
         default=25.0, metadata={"description": "Force of a grasp", "unit": "N", "range": (1.0, 70.0)}
+    )
+
+    guiding_damping: float = field(
+        default=1.0,
+        metadata={"description": "Resistance to being led by hand", "unit": "Nm s/rad", "range": (0.0, 20.0)},
     )
 
     def __post_init__(self) -> None:
@@ -143,6 +149,34 @@ class FrankyArm:
         robot, _ = self._devices()
         if not self._guarded(lambda: robot.join_motion(timeout=0.0)):
             self._brake(robot, partial(franky.CartesianVelocityStopMotion, relative_dynamics_factor=dynamics))
+
+    def begin_guiding(self) -> None:
+        """Give way to whoever leads the arm by hand; returns at once. Raises MotionError, ConnectionLostError.
+
+        Joint torques without a spring: gravity is compensated by the arm itself, some damping keeps it from gliding
+        on, and near the joints' limits it pushes back.
+        """
+        robot, _ = self._devices()
+        low, high = FrankaKinematics().limits
+        motion = franky.JointImpedanceTrackingMotion(
+            stiffness=np.zeros(7),
+            damping=np.full(7, self.settings.guiding_damping),
+            lower_joint_limits=low,
+            upper_joint_limits=high,
+        )
+        with self._io:
+            self._guarded(lambda: robot.move(motion, asynchronous=True))
+
+    def guiding_ended(self) -> bool:
+        """Whether the arm has stopped giving way. Raises MotionError for its reason, ConnectionLostError."""
+        robot, _ = self._devices()
+        return bool(self._guarded(lambda: robot.join_motion(timeout=0.0)))
+
+    def end_guiding(self) -> None:
+        """Come to rest and stand still; harmless when it does. Raises MotionError, ConnectionLostError."""
+        robot, _ = self._devices()
+        if not self.guiding_ended():
+            self._brake(robot, franky.TorqueStopMotion)
 
     def drive_gripper(self, opening: float, halt: threading.Event) -> float:
         """Drive the fingers and return their distance in metres. Raises MotionError, ConnectionLostError.
@@ -278,7 +312,7 @@ class FrankyArm:
     def _brake(self, robot: Any, stop_motion: Callable[[], Any]) -> None:
         """Decelerate within the arm's limits; where that does not work, let the controller brake hard."""
         self._guarded(lambda: robot.move(stop_motion(), asynchronous=True))
-        if not self._guarded(lambda: robot.join_motion(timeout=2.0)):
+        if not self._guarded(lambda: robot.join_motion(timeout=BRAKE_S)):
             self._guarded(robot.stop)
 
     def _await_gripper(self, command: Callable[[], Any], halt: threading.Event) -> None:
