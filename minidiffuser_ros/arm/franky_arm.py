@@ -22,6 +22,7 @@ import numpy as np
 
 from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
+from minidiffuser_ros.arm.width_reader import WidthReader
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MotionError
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ MODES = {
 }
 
 # libfranka lets some of the network library's own exceptions through, which franky shows as RuntimeError.
-LOST = (franky.NetworkException, RuntimeError)
+LOST = (franky.NetworkException, RuntimeError, TimeoutError)
 # So does franky's planner with its own. It plans anew from an extrapolated state whenever this machine was late, and
 # finds nothing from a few of those; from rest, where the arm stands after that, it does.
 PLANNER_FAILED = "Motion planner failed"
@@ -99,18 +100,19 @@ class FrankyArm:
         self._io = threading.Lock()  # libfranka allows one reader at rest, and none while a motion starts
         self._robot: Any = None
         self._gripper: Any = None
+        self._widths: WidthReader | None = None
         self._connect(self.settings.connect_timeout_s, abandon or threading.Event())
 
     def state(self) -> ArmState:
         """The newest reading. Raises ConnectionLostError."""
-        robot, gripper = self._devices()
+        robot, _ = self._devices()
         with self._io:
             reading = self._guarded(lambda: robot.state)
-            width = self._guarded(lambda: gripper.width)
+        width = self._width()
         return ArmState(
             joints=np.array(reading.q, dtype=np.float64),
             tool=np.array(reading.O_T_EE.matrix, dtype=np.float64),
-            width=float(width),
+            width=width,
             mode=MODES.get(reading.robot_mode, ArmMode.STOPPED),
             velocities=np.array(reading.dq, dtype=np.float64),
         )
@@ -186,14 +188,12 @@ class FrankyArm:
         """
         _, gripper = self._devices()
         s, target = self.settings, opening * MAX_GRIPPER_WIDTH
-        with self._io:
-            closing = target < self._guarded(lambda: gripper.width)
-        if closing:
+        if target < self._width():
             everything = (MAX_GRIPPER_WIDTH, MAX_GRIPPER_WIDTH)
             self._await_gripper(lambda: gripper.grasp(target, s.gripper_speed, s.gripper_force, *everything), halt)
         else:
             self._await_gripper(lambda: gripper.move(target, s.gripper_speed), halt)
-        return self.state().width
+        return self._width(not_before_s=time.monotonic())
 
     def recover(self) -> None:
         """Reconnect, or clear a reflex. Raises ConnectionLostError, MotionError."""
@@ -205,7 +205,9 @@ class FrankyArm:
 
     def close(self) -> None:
         """Let go of the arm; harmless when called twice. Halt what still moves before."""
-        self._robot = self._gripper = None
+        if self._widths is not None:
+            self._widths.stop()
+        self._robot = self._gripper = self._widths = None
 
     # -- the connection
 
@@ -229,6 +231,7 @@ class FrankyArm:
         except (franky.IncompatibleVersionException, *LOST) as error:
             raise ConnectionLostError(f"no connection to the arm at {self.address}: {error}") from error
         self._robot, self._gripper = robot, gripper
+        self._widths = WidthReader(lambda: gripper.width)
         self._check_tool_frame()
 
     def _await_port(self, timeout_s: float, abandon: threading.Event) -> None:
@@ -261,8 +264,17 @@ class FrankyArm:
     def _devices(self) -> tuple[Any, Any]:
         robot, gripper = self._robot, self._gripper
         if robot is None or gripper is None:
-            raise ConnectionLostError(f"not connected to the arm at {self.address}: recover to try again")
+            raise self._not_connected()
         return robot, gripper
+
+    def _not_connected(self) -> ConnectionLostError:
+        return ConnectionLostError(f"not connected to the arm at {self.address}: recover to try again")
+
+    def _width(self, not_before_s: float = float("-inf")) -> float:
+        widths = self._widths
+        if widths is None:
+            raise self._not_connected()
+        return self._guarded(lambda: widths.width(not_before_s))
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Translate franky's exceptions; a lost connection is dropped at once, for each further call costs a second."""
@@ -273,7 +285,7 @@ class FrankyArm:
         except LOST as error:
             if PLANNER_FAILED in str(error):
                 raise _PlannerError(f"no trajectory from where the arm is: {_sentence(error)}") from error
-            self._robot = self._gripper = None
+            self.close()
             raise ConnectionLostError(
                 f"the arm at {self.address} stopped answering ({_sentence(error)}): recover to try again"
             ) from error
