@@ -71,12 +71,12 @@ class HandGuide:
         if reasons:
             raise GoalRejectedError("; ".join(reasons))
         self._goals.lend(GUIDED)
+        self._wanted.set()
         try:
             self._arm.begin_guiding()
         except MinidiffuserError:
             self._goals.take_back()
             raise
-        self._wanted.set()
         self._thread = threading.Thread(target=self._run, name="guide", daemon=True)
         self._thread.start()
 
