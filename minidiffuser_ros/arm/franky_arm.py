@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 import franky
 import numpy as np
 
-from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET
+from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, TCP_OFFSET, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
+from minidiffuser_ros.arm.width_reader import WidthReader
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MotionError
 
 T = TypeVar("T")
@@ -37,12 +38,13 @@ MODES = {
 }
 
 # libfranka lets some of the network library's own exceptions through, which franky shows as RuntimeError.
-LOST = (franky.NetworkException, RuntimeError)
+LOST = (franky.NetworkException, RuntimeError, TimeoutError)
 # So does franky's planner with its own. It plans anew from an extrapolated state whenever this machine was late, and
 # finds nothing from a few of those; from rest, where the arm stands after that, it does.
 PLANNER_FAILED = "Motion planner failed"
 PLANNER_ATTEMPTS = 3
 PLANNER_PAUSE_S = 0.2
+BRAKE_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class FrankySettings:
         default=25.0, metadata={"description": "Force of a grasp", "unit": "N", "range": (1.0, 70.0)}
     )
 
+    guiding_damping: float = field(
+        default=1.0,
+        metadata={"description": "Resistance to being led by hand", "unit": "Nm s/rad", "range": (0.0, 20.0)},
+    )
+
     def __post_init__(self) -> None:
         if not 0.0 < self.gripper_speed <= 0.1:
             raise ConfigurationError(f"gripper_speed must lie in (0, 0.1] m/s, got {self.gripper_speed}")
@@ -93,18 +100,19 @@ class FrankyArm:
         self._io = threading.Lock()  # libfranka allows one reader at rest, and none while a motion starts
         self._robot: Any = None
         self._gripper: Any = None
+        self._widths: WidthReader | None = None
         self._connect(self.settings.connect_timeout_s, abandon or threading.Event())
 
     def state(self) -> ArmState:
         """The newest reading. Raises ConnectionLostError."""
-        robot, gripper = self._devices()
+        robot, _ = self._devices()
         with self._io:
             reading = self._guarded(lambda: robot.state)
-            width = self._guarded(lambda: gripper.width)
+        width = self._width()
         return ArmState(
             joints=np.array(reading.q, dtype=np.float64),
             tool=np.array(reading.O_T_EE.matrix, dtype=np.float64),
-            width=float(width),
+            width=width,
             mode=MODES.get(reading.robot_mode, ArmMode.STOPPED),
             velocities=np.array(reading.dq, dtype=np.float64),
         )
@@ -144,6 +152,34 @@ class FrankyArm:
         if not self._guarded(lambda: robot.join_motion(timeout=0.0)):
             self._brake(robot, partial(franky.CartesianVelocityStopMotion, relative_dynamics_factor=dynamics))
 
+    def begin_guiding(self) -> None:
+        """Give way to whoever leads the arm by hand; returns at once. Raises MotionError, ConnectionLostError.
+
+        Joint torques without a spring: gravity is compensated by the arm itself, some damping keeps it from gliding
+        on, and near the joints' limits it pushes back.
+        """
+        robot, _ = self._devices()
+        low, high = FrankaKinematics().limits
+        motion = franky.JointImpedanceTrackingMotion(
+            stiffness=np.zeros(7),
+            damping=np.full(7, self.settings.guiding_damping),
+            lower_joint_limits=low,
+            upper_joint_limits=high,
+        )
+        with self._io:
+            self._guarded(lambda: robot.move(motion, asynchronous=True))
+
+    def guiding_ended(self) -> bool:
+        """Whether the arm has stopped giving way. Raises MotionError for its reason, ConnectionLostError."""
+        robot, _ = self._devices()
+        return bool(self._guarded(lambda: robot.join_motion(timeout=0.0)))
+
+    def end_guiding(self) -> None:
+        """Come to rest and stand still; harmless when it does. Raises MotionError, ConnectionLostError."""
+        robot, _ = self._devices()
+        if not self.guiding_ended():
+            self._brake(robot, franky.TorqueStopMotion)
+
     def drive_gripper(self, opening: float, halt: threading.Event) -> float:
         """Drive the fingers and return their distance in metres. Raises MotionError, ConnectionLostError.
 
@@ -152,14 +188,12 @@ class FrankyArm:
         """
         _, gripper = self._devices()
         s, target = self.settings, opening * MAX_GRIPPER_WIDTH
-        with self._io:
-            closing = target < self._guarded(lambda: gripper.width)
-        if closing:
+        if target < self._width():
             everything = (MAX_GRIPPER_WIDTH, MAX_GRIPPER_WIDTH)
             self._await_gripper(lambda: gripper.grasp(target, s.gripper_speed, s.gripper_force, *everything), halt)
         else:
             self._await_gripper(lambda: gripper.move(target, s.gripper_speed), halt)
-        return self.state().width
+        return self._width(not_before_s=time.monotonic())
 
     def recover(self) -> None:
         """Reconnect, or clear a reflex. Raises ConnectionLostError, MotionError."""
@@ -171,7 +205,9 @@ class FrankyArm:
 
     def close(self) -> None:
         """Let go of the arm; harmless when called twice. Halt what still moves before."""
-        self._robot = self._gripper = None
+        if self._widths is not None:
+            self._widths.stop()
+        self._robot = self._gripper = self._widths = None
 
     # -- the connection
 
@@ -195,6 +231,7 @@ class FrankyArm:
         except (franky.IncompatibleVersionException, *LOST) as error:
             raise ConnectionLostError(f"no connection to the arm at {self.address}: {error}") from error
         self._robot, self._gripper = robot, gripper
+        self._widths = WidthReader(lambda: gripper.width)
         self._check_tool_frame()
 
     def _await_port(self, timeout_s: float, abandon: threading.Event) -> None:
@@ -227,8 +264,17 @@ class FrankyArm:
     def _devices(self) -> tuple[Any, Any]:
         robot, gripper = self._robot, self._gripper
         if robot is None or gripper is None:
-            raise ConnectionLostError(f"not connected to the arm at {self.address}: recover to try again")
+            raise self._not_connected()
         return robot, gripper
+
+    def _not_connected(self) -> ConnectionLostError:
+        return ConnectionLostError(f"not connected to the arm at {self.address}: recover to try again")
+
+    def _width(self, not_before_s: float = float("-inf")) -> float:
+        widths = self._widths
+        if widths is None:
+            raise self._not_connected()
+        return self._guarded(lambda: widths.width(not_before_s))
 
     def _guarded(self, call: Callable[[], T]) -> T:
         """Translate franky's exceptions; a lost connection is dropped at once, for each further call costs a second."""
@@ -239,7 +285,7 @@ class FrankyArm:
         except LOST as error:
             if PLANNER_FAILED in str(error):
                 raise _PlannerError(f"no trajectory from where the arm is: {_sentence(error)}") from error
-            self._robot = self._gripper = None
+            self.close()
             raise ConnectionLostError(
                 f"the arm at {self.address} stopped answering ({_sentence(error)}): recover to try again"
             ) from error
@@ -278,7 +324,7 @@ class FrankyArm:
     def _brake(self, robot: Any, stop_motion: Callable[[], Any]) -> None:
         """Decelerate within the arm's limits; where that does not work, let the controller brake hard."""
         self._guarded(lambda: robot.move(stop_motion(), asynchronous=True))
-        if not self._guarded(lambda: robot.join_motion(timeout=2.0)):
+        if not self._guarded(lambda: robot.join_motion(timeout=BRAKE_S)):
             self._guarded(robot.stop)
 
     def _await_gripper(self, command: Callable[[], Any], halt: threading.Event) -> None:

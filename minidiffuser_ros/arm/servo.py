@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 
-from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, KeyposeExecutor
-from minidiffuser_ros.arm.protocol import ArmState, Array
-from minidiffuser_ros.arm.twist import TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
+from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
 
 HOLD_S = 0.2
@@ -28,12 +28,14 @@ FOLLOWING = "follows twist_command"
 Received = tuple[TwistCommand, float]  # and when it came
 
 
-class TwistArm(Protocol):
-    """An arm whose tool can follow a twist."""
-
+class _Readable(Protocol):
     def state(self) -> ArmState:
         """The newest reading. Raises ConnectionLostError."""
         ...
+
+
+class TwistArm(_Readable, Protocol):
+    """An arm whose tool can follow a twist."""
 
     def follow(self, twist: Array, hold_s: float, dynamics: float) -> None:
         """Take over a twist [6] in the base frame in place of the last one, and return at once.
@@ -60,8 +62,26 @@ class ServoReport:
     lost: bool = False
 
 
+class Deadman:
+    """A button that somebody has to keep pressing: alive for `timeout_s` after each word that it is held."""
+
+    def __init__(self, timeout_s: float = ServoSettings.enable_timeout_s) -> None:
+        self.timeout_s = timeout_s
+        self._held_at = float("-inf")
+
+    def hold(self, held: bool) -> None:
+        """It is held, or was let go of."""
+        self._held_at = time.monotonic() if held else float("-inf")
+
+    def reasons(self) -> list[str]:
+        """Why nothing may move, where nobody holds it."""
+        if time.monotonic() - self._held_at <= self.timeout_s:
+            return []
+        return [f"`enable` was not true within the last {self.timeout_s:g} s"]
+
+
 class Servo:
-    """Follows the newest twist while it is fresh, `enable` is, and `objections` has nothing against it.
+    """Follows the newest twist while it is fresh, the deadman is alive, and `objections` has nothing against it.
 
     tell: called from the servo's thread whenever there is something new to say. The arm is borrowed from `goals`
     meanwhile: goals that would move it are refused, those of the gripper are not.
@@ -72,15 +92,15 @@ class Servo:
         arm: TwistArm,
         goals: KeyposeExecutor,
         limiter: TwistLimiter,
+        deadman: Deadman,
         objections: Callable[[], list[str]],
         tell: Callable[[ServoReport], None],
     ) -> None:
-        self._arm, self._goals, self._limiter = arm, goals, limiter
+        self._arm, self._goals, self._limiter, self._deadman = arm, goals, limiter, deadman
         self._objections, self._tell = objections, tell
         self._settings = limiter.settings
         self._news = threading.Event()
         self._newest: Received | None = None
-        self._enabled_at = float("-inf")
         self._broken = False  # a motion has failed: the operator has to let go first
         self._said, self._said_at = "", float("-inf")
         self._active = self._closed = False
@@ -99,10 +119,6 @@ class Servo:
             self._broken = False
         self._newest = command, now
         self._news.set()
-
-    def enable(self, held: bool) -> None:
-        """The deadman is held, or was let go of."""
-        self._enabled_at = time.monotonic() if held else float("-inf")
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until the arm is not followed any more; returns whether that came true. Object first."""
@@ -128,6 +144,7 @@ class Servo:
             reasons = self._reasons(newest)
             if self._closed or (not reasons and _is_zero(newest)):
                 continue
+            reasons = reasons or self._check_mode()
             try:
                 if not reasons:
                     self._goals.lend(FOLLOWING)
@@ -145,6 +162,14 @@ class Servo:
                 self._goals.take_back()
                 self._active = False
             self._say(report)
+
+    def _check_mode(self) -> list[str]:
+        """Reasons against beginning, from the arm itself."""
+        try:
+            mode = self._arm.state().mode
+        except ConnectionLostError as error:
+            return [str(error)]
+        return [] if mode in (ArmMode.IDLE, ArmMode.MOVING) else [f"the arm is {mode.value}"]
 
     def _session(self) -> ServoReport:
         """From the first twist to rest."""
@@ -194,19 +219,12 @@ class Servo:
 
     def _rest(self) -> bool:
         """Wait for the arm to come to rest; True as soon as there is a twist to follow instead."""
-        # By positions: the velocities that a simulated arm reports at rest are noise.
-        settings = self._goals.settings
-        deadline, before = time.monotonic() + settings.settle_timeout_s, self._arm.state().joints
-        while time.monotonic() < deadline:
-            time.sleep(SETTLE_PERIOD_S)
+
+        def wanted() -> bool:
             newest = self._newest
-            if not self._reasons(newest) and not _is_zero(newest):
-                return True
-            joints = self._arm.state().joints
-            if np.abs(joints - before).max() < settings.settle_step_rad:
-                break
-            before = joints
-        return False
+            return not self._reasons(newest) and not _is_zero(newest)
+
+        return not came_to_rest(self._arm, self._goals.settings, wanted)
 
     def _reasons(self, newest: Received | None) -> list[str]:
         """Every reason against following this twist now."""
@@ -215,12 +233,8 @@ class Servo:
         now, s = time.monotonic(), self._settings
         if newest is None or now - newest[1] > s.twist_timeout_s:
             return [f"no twist came within the last {s.twist_timeout_s:g} s"]
-        reasons = self._objections()
-        if now - self._enabled_at > s.enable_timeout_s:
-            reasons = [*reasons, f"`enable` was not true within the last {s.enable_timeout_s:g} s"]
-        if self._broken:
-            reasons = [*reasons, "the last motion failed: let go for a moment"]
-        return reasons + newest[0].problems(s.twist_timeout_s)
+        broken = ["the last motion failed: let go for a moment"] if self._broken else []
+        return self._objections() + self._deadman.reasons() + broken + newest[0].problems(s.twist_timeout_s)
 
     def _say(self, report: ServoReport, period_s: float = 0.0) -> None:
         """Tell what is new; `period_s` keeps what changes fast from being told too often."""
@@ -228,6 +242,23 @@ class Servo:
         if report.ended or report.lost or (report.message != self._said and now - self._said_at >= period_s):
             self._said, self._said_at = report.message, now
             self._tell(report)
+
+
+def came_to_rest(arm: _Readable, settings: ExecutionSettings, enough: Callable[[], bool] = lambda: False) -> bool:
+    """Wait until two readings agree or the time for it is over; False as soon as it is `enough`.
+
+    By positions: the velocities that a simulated arm reports at rest are noise. Raises ConnectionLostError.
+    """
+    deadline, before = time.monotonic() + settings.settle_timeout_s, arm.state().joints
+    while time.monotonic() < deadline:
+        time.sleep(SETTLE_PERIOD_S)
+        if enough():
+            return False
+        joints = arm.state().joints
+        if np.abs(joints - before).max() < settings.settle_step_rad:
+            break
+        before = joints
+    return True
 
 
 def _is_zero(newest: Received | None) -> bool:

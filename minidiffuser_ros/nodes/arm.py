@@ -20,9 +20,8 @@ from minidiffuser_ros.arm.executor import KeyposeExecutor, Outcome
 from minidiffuser_ros.arm.franky_arm import FrankyArm
 from minidiffuser_ros.arm.kinematics import BASE_FRAME
 from minidiffuser_ros.arm.protocol import ArmMode
-from minidiffuser_ros.arm.servo import Servo, ServoReport
+from minidiffuser_ros.arm.servo import ServoReport
 from minidiffuser_ros.arm.settings import ArmSettings, MotionSettings
-from minidiffuser_ros.arm.twist import TwistLimiter
 from minidiffuser_ros.bridge.conversions import header, stamp_from_ns
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
@@ -31,8 +30,8 @@ from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm_goals import GoalRunner
+from minidiffuser_ros.nodes.arm_operator import OperatorControl
 from minidiffuser_ros.nodes.arm_state import StatePublisher
-from minidiffuser_ros.nodes.arm_twists import TwistInput
 from minidiffuser_ros.srv import CheckKeypose, SetSpeed
 
 NOT_CONFIGURED = "the arm node is not configured"
@@ -41,7 +40,8 @@ NOT_CONFIGURED = "the arm node is not configured"
 class ArmNode(ManagedNode):
     """One arm. Actions `~/execute_keypose ~/gripper`, services `~/stop ~/recover ~/home ~/set_speed ~/check_keypose`.
 
-    Follows `twist_command` while `enable` is true and no goal moves the arm; goals that come meanwhile are refused.
+    Follows `twist_command`, or gives way after `~/guide`, while `enable` is true and no goal moves the arm; goals that
+    come meanwhile are refused.
     After `~/stop`, a reflex or a lost connection nothing moves until `~/recover`. Refused goals end aborted with
     every reason.
     """
@@ -52,7 +52,6 @@ class ArmNode(ManagedNode):
         self._motion = NodeParameters(self, MotionSettings())
         self._arm: FrankyArm | None = None
         self._runner: GoalRunner | None = None
-        self._servo: Servo | None = None
         self._servers: list[ActionServer] = []
         self._timer: Timer | None = None
         self._blocked = ""  # why nothing moves until ~/recover
@@ -62,7 +61,7 @@ class ArmNode(ManagedNode):
         self._publisher = StatePublisher(self)
         self._requests = ReentrantCallbackGroup()
         self.create_subscription(Bool, "enable", self._on_enable, RELIABLE, callback_group=self._requests)
-        TwistInput(self, self._requests, lambda: self._servo)
+        self._operator = OperatorControl(self, self._requests, self._objections_to_hands, self._on_hands)
         self._serve(Trigger, "~/stop", self._on_stop)
         self._serve(Trigger, "~/recover", self._on_recover)
         self._serve(Trigger, "~/home", self._on_home)
@@ -80,8 +79,7 @@ class ArmNode(ManagedNode):
         envelope = SafetyEnvelope(settings.limits)
         goals = KeyposeExecutor(self._arm, envelope, settings.execution, self._now_ns, self._objections)
         runner = self._runner = GoalRunner(goals, self._motion, self._on_begin, self._on_end)
-        limiter = TwistLimiter(settings.limits, settings.servo)
-        self._servo = Servo(self._arm, goals, limiter, self._objections_to_twists, self._on_servo)
+        self._operator.start(self._arm, goals, settings)
         self._settled_ns = self._now_ns()
         self._servers = [
             ActionServer(self, kind, name, execute, callback_group=self._requests, cancel_callback=runner.cancel)
@@ -111,11 +109,10 @@ class ArmNode(ManagedNode):
             self.destroy_timer(self._timer)
         while self._servers:
             self._servers.pop().destroy()
-        if self._servo is not None:
-            self._servo.close()
+        self._operator.close()
         if self._arm is not None:
             self._arm.close()
-        self._arm = self._runner = self._servo = self._timer = None
+        self._arm = self._runner = self._timer = None
         self._publish_status(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
 
     # -- goals ----------------------------------------------------------------------------------------------------
@@ -146,12 +143,12 @@ class ArmNode(ManagedNode):
             moving = runner.goals.lent or runner.goals.busy
             self._publish_status(ArmStatus.MOVING if moving else ArmStatus.IDLE, message)
 
-    # -- twists ---------------------------------------------------------------------------------------------------
+    # -- an operator's hands ------------------------------------------------------------------------------------------
 
-    def _objections_to_twists(self) -> list[str]:
+    def _objections_to_hands(self) -> list[str]:
         return self._objections() + (["dry run: nothing moves"] if self._motion.value.dry_run else [])
 
-    def _on_servo(self, report: ServoReport) -> None:
+    def _on_hands(self, report: ServoReport) -> None:
         if report.ended:
             self._settled_ns = self._now_ns()
         if report.lost:
@@ -161,7 +158,7 @@ class ArmNode(ManagedNode):
     def _halt_and_wait(self) -> bool:
         """Brake, for a reason that `_objections` tells by now; returns whether all has ended."""
         goals_ended = self._runner is None or self._runner.halt_and_wait()
-        return (self._servo is None or self._servo.wait(4.0)) and goals_ended
+        return self._operator.wait() and goals_ended
 
     # -- services -------------------------------------------------------------------------------------------------
 

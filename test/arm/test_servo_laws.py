@@ -13,7 +13,7 @@ from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
 from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Servo, ServoReport
+from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
 from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
@@ -71,13 +71,16 @@ class Bench:
         settings = ExecutionSettings(settle_timeout_s=0.3)
         self.goals = KeyposeExecutor(self.arm, SafetyEnvelope(), settings)
         limiter = TwistLimiter(settings=SETTINGS)
-        self.servo = Servo(self.arm, self.goals, limiter, lambda: list(self.objections), self.reports.append)
+        self.deadman = Deadman(SETTINGS.enable_timeout_s)
+        self.servo = Servo(
+            self.arm, self.goals, limiter, self.deadman, lambda: list(self.objections), self.reports.append
+        )
 
     def send(self, seconds: float, twist: np.ndarray = FORWARD, enable: bool = True, frame: str = "") -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if enable:
-                self.servo.enable(True)
+                self.deadman.hold(True)
             self.servo.command(TwistCommand(twist, frame))
             time.sleep(0.02)
 
@@ -123,7 +126,7 @@ def test_without_the_deadman_nothing_moves(bench: Bench) -> None:
 
 def test_letting_go_ends_it_though_twists_go_on(bench: Bench) -> None:
     bench.send(0.2)
-    bench.servo.enable(False)
+    bench.deadman.hold(False)
     bench.send(0.1, enable=False)
     bench.eventually(lambda: not bench.servo.active, 0.3)
     count = len(bench.arm.twists)
@@ -181,6 +184,21 @@ def test_twists_are_refused_while_a_goal_moves_the_arm(bench: Bench) -> None:
     assert "a goal is moving the arm" in bench.says("not followed").message
     bench.arm.gate.set()
     running.join()
+
+
+@pytest.mark.parametrize("mode", [ArmMode.STOPPED, ArmMode.GUIDED, ArmMode.ERROR])
+def test_twists_are_refused_while_the_arm_is_not_free(bench: Bench, mode: ArmMode) -> None:
+    bench.arm.mode = mode
+    bench.send(0.2)
+    assert not bench.arm.twists
+    assert mode.value in bench.says("not followed").message
+
+
+def test_an_arm_that_somebody_leads_by_its_own_button_refuses_goals_and_its_gripper_obeys(bench: Bench) -> None:
+    bench.arm.mode = ArmMode.GUIDED
+    with pytest.raises(GoalRejectedError, match="led by hand"):
+        bench.goals.execute(goal(), 0.3)
+    assert bench.goals.drive_gripper(0.0).success
 
 
 def test_two_motions_that_cannot_be_planned_are_tried_again(bench: Bench) -> None:

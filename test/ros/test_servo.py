@@ -11,7 +11,7 @@ from action_msgs.msg import GoalStatus
 from served_arm import Client, Served, finished, outcome
 from spinning import eventually, parameters, ros_context, spinning
 from std_msgs.msg import Bool
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from minidiffuser_ros.action import Gripper
 from minidiffuser_ros.arm.envelope import SafetyLimits
@@ -28,8 +28,14 @@ LIMITS = SafetyLimits()
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def served() -> Iterator[Served]:
     served = Served(3)
+    yield served
+    served.kill()
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Client]:
     with ros_context() as context:
         overrides = parameters(address=served.address, speed=0.5, state_rate=100.0)
         node, asking = ArmNode(context=context, parameter_overrides=overrides), Client(context)
@@ -37,7 +43,6 @@ def client() -> Iterator[Client]:
             asking.becomes(ArmStatus.IDLE)
             eventually(lambda: asking.poses and asking.targets)
             yield asking
-    served.kill()
 
 
 def place(client: Client) -> tuple[np.ndarray, np.ndarray]:
@@ -59,21 +64,30 @@ def comes_to_rest(client: Client) -> None:
 
 def test_the_tool_moves_at_the_commanded_speed_in_the_commanded_direction(client: Client) -> None:
     wanted = np.array([0.06, 0.03, -0.04, 0.0, 0.0, 0.2])
-    first, began = len(client.states), time.monotonic()
-    push(client, wanted, 1.2)
-    rate = (len(client.states) - first) / (time.monotonic() - began)
-    assert client.statuses[-1].state == ArmStatus.MOVING
-    # By the velocities that the arm reports: the simulation's own time is slower than the clock on a busy machine.
     kinematics = FrankaKinematics()
-    twists = [
-        kinematics.jacobian(joint_positions(message, JOINT_NAMES)) @ np.array(message.velocity[:7])
-        for message in client.states[-40:-5]
-    ]
-    measured = np.mean(twists, axis=0)
-    np.testing.assert_allclose(measured[:3], wanted[:3], atol=0.008)
-    np.testing.assert_allclose(measured[3:], wanted[3:], atol=0.03)
-    assert np.linalg.norm(measured[:3]) / np.linalg.norm(wanted[:3]) == pytest.approx(1.0, abs=0.08)
-    assert rate > 60.0
+
+    def measured() -> np.ndarray:
+        # By the velocities that the arm reports: the simulation's own time is slower than the clock on a busy machine.
+        first = len(client.states)
+        push(client, wanted, 0.5)
+        messages = client.states[first:]
+        twists = [kinematics.jacobian(joint_positions(m, JOINT_NAMES)) @ np.array(m.velocity[:7]) for m in messages]
+        return np.mean(twists, axis=0)
+
+    began, twist = time.monotonic(), measured()
+    while np.linalg.norm((change := measured()) - twist) > 0.02 and time.monotonic() - began < 5.0:
+        twist = change
+    np.testing.assert_allclose(change[:3], wanted[:3], atol=0.008)
+    np.testing.assert_allclose(change[3:], wanted[3:], atol=0.03)
+    assert np.linalg.norm(change[:3]) / np.linalg.norm(wanted[:3]) == pytest.approx(1.0, abs=0.1)
+    assert client.statuses[-1].state == ArmStatus.MOVING
+    comes_to_rest(client)
+
+
+def test_a_hundred_states_a_second_are_possible_while_it_follows(client: Client) -> None:
+    first, began = len(client.states), time.monotonic()
+    push(client, [0.0, -0.03, 0.0, 0.0, 0.0, 0.0], 1.0)
+    assert (len(client.states) - first) / (time.monotonic() - began) > 60.0  # 99 on an idle machine
     comes_to_rest(client)
 
 
@@ -96,8 +110,8 @@ def test_twists_in_tool_axes_go_along_the_tool(client: Client) -> None:
     push(client, [0.0, 0.0, 0.08, 0.0, 0.0, 0.0], 0.6, "fr3_hand_tcp")
     comes_to_rest(client)
     moved = place(client)[0] - before
-    assert moved[2] < -0.015  # the hand points down
-    assert np.abs(moved[:2]).max() < 0.004
+    assert moved[2] < -0.004  # the hand points down; how far depends on how busy the machine is
+    assert np.linalg.norm(moved[:2]) < 0.15 * abs(moved[2])
 
 
 def test_a_controller_brings_the_tool_to_a_keypose(client: Client) -> None:
@@ -174,6 +188,39 @@ def test_a_stop_ends_it_and_blocks_until_recovered(client: Client) -> None:
     time.sleep(0.4)
     np.testing.assert_allclose(place(client)[0], stopped, atol=5e-4)
     assert client.statuses[-1].state == ArmStatus.STOPPED
+    assert client.call(Trigger, "recover").success
+    client.becomes(ArmStatus.MOVING)
+    client.destroy_timer(timer)
+    comes_to_rest(client)
+
+
+def test_led_by_hand_the_arm_publishes_on_and_a_stop_ends_it(client: Client) -> None:
+    refused = client.call(SetBool, "guide", SetBool.Request(data=True))
+    assert not refused.success
+    assert "`enable`" in refused.message
+    timer = client.create_timer(0.05, lambda: client.enable.publish(Bool(data=True)))
+    time.sleep(0.2)
+    assert client.call(SetBool, "guide", SetBool.Request(data=True)).success
+    assert "led by hand" in client.becomes(ArmStatus.MOVING).message
+    count = len(client.states)
+    eventually(lambda: len(client.states) > count + 20)
+    assert client.call(Trigger, "stop").success
+    client.becomes(ArmStatus.STOPPED)
+    client.destroy_timer(timer)
+    assert client.call(Trigger, "recover").success
+
+
+def test_an_arm_that_is_lost_while_it_follows_is_told_and_can_be_recovered(client: Client, served: Served) -> None:
+    """Runs last: it kills the arm."""
+    up = [0.0, 0.0, 0.05, 0.0, 0.0, 0.0]
+    push(client, up, 0.4)
+    timer = client.create_timer(PERIOD_S, lambda: client.push(up))
+    client.becomes(ArmStatus.MOVING)
+    served.kill()
+    began = time.monotonic()
+    assert "stopped answering" in client.becomes(ArmStatus.ERROR).message
+    assert time.monotonic() - began < 5.0
+    served.start()
     assert client.call(Trigger, "recover").success
     client.becomes(ArmStatus.MOVING)
     client.destroy_timer(timer)
