@@ -17,7 +17,7 @@ from minidiffuser_ros.cli.episodes import VERBS
 from minidiffuser_ros.cli.main import main
 from minidiffuser_ros.contract.episode import FAILURE, SUCCESS, UNLABELLED
 from minidiffuser_ros.episodes.audit import audit_episode, write_audit
-from minidiffuser_ros.episodes.cache import load_cache
+from minidiffuser_ros.episodes.cache import load_cache, read_index
 from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstration, save_demonstration
 from minidiffuser_ros.episodes.library import read_info
 from minidiffuser_ros.episodes.metadata import write_custom_data
@@ -244,24 +244,22 @@ def test_where_one_name_is_wrong_nothing_is_labelled(root: Path, capsys: pytest.
     assert read_info(root / "lab" / PUSH).outcome == SUCCESS
 
 
-def test_a_cache_of_recorded_episodes_holds_what_is_read_from_them(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("cache", root / "lab", "--out", root / "one") == 0
-    assert "not chosen: 1 failure" in printed(capsys)[0]
-    (loaded,) = load_cache(root / "one", verify=True)
-    direct = demonstration_from_episode(root / "lab" / PUSH)
-    np.testing.assert_array_equal(loaded.points, direct.points)
-    np.testing.assert_array_equal(loaded.targets, direct.targets)
-    every = ("--outcomes", "success", "failure", "unlabelled")
-    assert command("cache", root / "lab", root / "npz", "--out", root / "all", *every) == 0
-    out, _ = printed(capsys)
+def test_a_cache_holds_what_is_read_from_recorded_episodes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, outcomes = root / "cache", ("--outcomes", "success", "failure")
+    assert command("cache", root / "lab", root / "npz", "--out", out, *outcomes, "--workers", 1) == 0
+    said, _ = printed(capsys)
+    loaded = {entry.name: d for entry, d in zip(read_index(out).entries, load_cache(out, verify=True), strict=True)}
+    assert sorted(loaded) == [PUSH, STACK, *FILES[:2]]
+    for name in (PUSH, STACK):
+        direct = demonstration_from_episode(root / "lab" / name, outcomes=(SUCCESS, FAILURE))
+        assert loaded[name].task == direct.task
+        assert loaded[name].instructions == direct.instructions
+        np.testing.assert_array_equal(loaded[name].points, direct.points)
+        np.testing.assert_array_equal(loaded[name].targets, direct.targets)
     # The file of the stacking was made from the recording: it teaches the same.
-    assert f"left out: {root / 'npz' / FILES[2]}.npz holds the same as {root / 'lab' / STACK}" in out
-    assert (
-        out.splitlines()[-1]
-        == f"5 episodes of {sum(len(d.counts) for d in load_cache(root / 'all'))} steps in {root / 'all'}"
-    )
+    assert f"left out: {root / 'npz' / FILES[2]}.npz holds the same as {root / 'lab' / STACK}" in said
+    assert "not chosen: 1 unlabelled" in said
+    assert said.splitlines()[-1] == f"4 episodes of {sum(len(d.counts) for d in loaded.values())} steps in {out}"
 
 
 def test_a_label_given_later_does_not_read_a_recording_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
