@@ -15,10 +15,16 @@ from numpy.typing import NDArray
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import replace_file
+from minidiffuser_ros.episodes.metadata import bag_file, read_custom_data
+from minidiffuser_ros.episodes.scan import BagScan, scan_timelines
 from minidiffuser_ros.episodes.timeline import SECOND_NS, Timeline
 from minidiffuser_ros.perception.calibration import TOOL_FRAME
 
 AUDIT = "audit.json"
+# An interval this many times the usual one is a gap: one message is missing from it.
+LONG = 1.75
+# Key of the custom data that says that an episode was repaired, and what was wrong with it.
+REPAIRED = "repaired"
 MAX_BYTES = 2**20
 # A publisher's count that leaps farther than this began anew; the messages between were never sent.
 MAX_LEAP = 100_000
@@ -43,8 +49,8 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class TopicAudit:
-    """One topic: messages received, expected, and not written because the writer's queue was full; silences longer than
-    two and a half of its usual intervals; stamps that repeat their predecessor's, and clocks that jumped."""
+    """One topic: messages received, expected, and not written because the writer's queue was full; intervals from which
+    messages are missing; stamps that repeat their predecessor's; how often its clock jumped."""
 
     received: int
     expected: int
@@ -77,15 +83,18 @@ def audit_episode(folder: Path, settings: AuditSettings | None = None) -> Audit:
 
     Raises EpisodeError for a folder that is none, or a bag that cannot be read to its end.
     """
-    from minidiffuser_ros.episodes.library import read_info
-    from minidiffuser_ros.episodes.metadata import bag_file
-    from minidiffuser_ros.episodes.scan import scan_timelines
-
+    about = read_custom_data(folder)
+    scan = BagScan(bag_file(folder))
+    timelines = scan_timelines(scan)
+    if scan.damage:
+        raise EpisodeError(f"{scan.path} is not whole: {scan.damage}; discard the episode or take it from a copy")
     try:
         dropped = {topic: entry.dropped for topic, entry in read_audit(folder).topics.items()}
     except EpisodeError:
         dropped = {}
-    return audit_timelines(read_info(folder), scan_timelines(bag_file(folder)), dropped, settings)
+    return audit_timelines(
+        EpisodeInfo.from_custom_data(about), timelines, dropped, settings, repaired=str(about.get(REPAIRED, ""))
+    )
 
 
 def audit_timelines(
@@ -93,8 +102,9 @@ def audit_timelines(
     timelines: Mapping[str, Timeline],
     dropped: Mapping[str, int],
     settings: AuditSettings | None = None,
+    repaired: str = "",
 ) -> Audit:
-    """Judge the times of an episode's messages, by topic."""
+    """Judge the times of an episode's messages, by topic. repaired: what a repair had to say, one problem more."""
     settings = settings or AuditSettings()
     times = [t.log_ns for t in timelines.values() if len(t)]
     start, end = (min(map(min, times)), max(map(max, times))) if times else (0, 0)
@@ -105,7 +115,10 @@ def audit_timelines(
         for name, timeline in timelines.items()
     }
     required = [name for name in info.topics.all() if name not in marks]
-    problems = [f"{name}: nothing was recorded" for name in required if name not in topics or not topics[name].received]
+    problems = [repaired] if repaired else []
+    problems += [
+        f"{name}: nothing was recorded" for name in required if name not in topics or not topics[name].received
+    ]
     for name in required:
         if name in topics and topics[name].received:
             problems += [f"{name}: {words}" for words in _topic_problems(topics[name], settings)]
@@ -159,16 +172,18 @@ def _topic(
     if received < 2 or not regular:
         gap_s = (end - start) / SECOND_NS if regular else 0.0
         return TopicAudit(received, received + dropped, dropped, 0.0, 0, gap_s, 0, 0)
-    usual = float(np.median(np.diff(log))) or 1.0
-    # The time before the first message and after the last one counts as silence too.
-    silences = np.diff(np.concatenate([[start], log, [end]]))
-    long = silences > np.maximum(2.5 * usual, 0.02 * SECOND_NS)
+    repeated, jumps = (0, 0) if stamps.min() < 0 else _stamps(np.array(timeline.log_ns, np.int64), stamps, settings)
+    # Stamps are steadier than arrivals, as long as their clock is.
+    intervals = np.diff(log if jumps or stamps.min() < 0 else np.sort(stamps))
+    usual = float(np.median(intervals)) or 1.0
+    long = intervals > LONG * usual
     lost = _lost(timeline)
     if lost is None:
-        lost = int(np.round(silences[1:-1][long[1:-1]] / usual - 1).sum())
+        lost = int(np.round(intervals[long] / usual - 1).sum())
+    # The time before the first message and after the last one counts as silence too.
+    silences = np.diff(np.concatenate([[start], log, [end]]))
     for edge in (0, -1):
-        lost += int(silences[edge] / usual) if silences[edge] > settings.max_gap_s * SECOND_NS else 0
-    repeated, jumps = (0, 0) if stamps.min() < 0 else _stamps(np.array(timeline.log_ns, np.int64), stamps, settings)
+        lost += round(silences[edge] / usual) if silences[edge] > settings.max_gap_s * SECOND_NS else 0
     return TopicAudit(
         received=received,
         expected=received + max(lost, dropped),

@@ -36,9 +36,17 @@ def message_definition(msgtype: str) -> tuple[str, str]:
 
 
 def write_metadata(
-    folder: Path, file: str, info: EpisodeInfo, types: Mapping[str, str], timelines: Mapping[str, Timeline]
+    folder: Path,
+    file: str,
+    info: EpisodeInfo,
+    types: Mapping[str, str],
+    timelines: Mapping[str, Timeline],
+    notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Describe the bag `file` in `folder`, whole or not at all; times and counts come from the timelines."""
+    """Describe the bag `file` in `folder`, whole or not at all; times and counts come from the timelines.
+
+    notes: more custom data, beside that of the episode.
+    """
     times = [(min(t.log_ns), max(t.log_ns)) for t in timelines.values() if len(t)]
     start = min((first for first, _ in times), default=0)
     length = max((last for _, last in times), default=start) - start
@@ -74,7 +82,7 @@ def write_metadata(
                 "message_count": count,
             }
         ],
-        "custom_data": info.to_custom_data(),
+        "custom_data": info.to_custom_data() | dict(notes or {}),
         "ros_distro": "jazzy",
     }
     _replace(folder, {BAG: bag})

@@ -7,28 +7,22 @@ can be read without the ones after it. A process that is killed loses what was s
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from mcap.writer import CompressionType, Writer
 
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.episodes.audit import audit_timelines, write_audit
+from minidiffuser_ros.episodes.bag_file import COMPRESSIONS, BagFile
 from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder, sync_folder
 from minidiffuser_ros.episodes.metadata import message_definition, write_metadata
-from minidiffuser_ros.episodes.timeline import STAMPED, Timeline, topic_types
+from minidiffuser_ros.episodes.timeline import topic_types
 
-COMPRESSIONS = {"none": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}
-# Name of the MCAP metadata record that repeats `custom_data`, so that the file alone says what it is.
-RECORD = "minidiffuser_episode"
 MEGABYTE = 1_000_000
 
 
@@ -93,22 +87,18 @@ class EpisodeWriter:
         self.settings = settings or WriterSettings()
         self.types = topic_types(info.topics) | dict(extra_topics or {})
         self.error = ""
-        definitions = {kind: message_definition(kind) for kind in self.types.values()}
+        for kind in self.types.values():
+            message_definition(kind)  # an unknown one is refused before anything is made
         self.folder = claim_folder(root, info.task, now())
         self._changed = threading.Condition()
         self._queue: deque[_Message] = deque()
         self._queued, self._closing, self._written_bytes = 0, False, 0
         self._received = dict.fromkeys(self.types, 0)
         self._dropped = dict.fromkeys(self.types, 0)
-        self.timelines = {topic: Timeline(kind in STAMPED) for topic, kind in self.types.items()}
         try:
             self._check_space(root)
-            self._file = (self.folder / f"{self.name}.mcap").open("xb", buffering=0)
-            compression = COMPRESSIONS[self.settings.compression]
-            self._mcap = Writer(self._file, int(self.settings.chunk_mb * MEGABYTE), compression)
-            self._mcap.start("ros2")
-            self._mcap.add_metadata(RECORD, info.to_custom_data())
-            self._channels = self._register(definitions)
+            path, chunk_bytes = self.folder / f"{self.name}.mcap", int(self.settings.chunk_mb * MEGABYTE)
+            self._bag = BagFile(path, self.types, info.to_custom_data(), self.settings.compression, chunk_bytes)
             self._write_metadata()
         except (OSError, EpisodeError) as error:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -166,7 +156,7 @@ class EpisodeWriter:
             raise EpisodeError(self.error)
         try:
             self._write_metadata()
-            write_audit(self.folder, audit_timelines(self.info, self.timelines, self.dropped))
+            write_audit(self.folder, audit_timelines(self.info, self._bag.timelines, self.dropped))
             sync_folder(self.folder)
             return finish_folder(self.folder)
         except OSError as error:
@@ -190,15 +180,8 @@ class EpisodeWriter:
                 f"{self.settings.min_free_mb:.0f} MB: free some space or record elsewhere"
             )
 
-    def _register(self, definitions: Mapping[str, tuple[str, str]]) -> dict[str, int]:
-        schemas = {
-            kind: self._mcap.register_schema(kind, "ros2msg", text.encode()) for kind, (text, _) in definitions.items()
-        }
-        metadata = {"offered_qos_profiles": ""}
-        return {t: self._mcap.register_channel(t, "cdr", schemas[kind], metadata) for t, kind in self.types.items()}
-
     def _write_metadata(self) -> None:
-        write_metadata(self.folder, f"{self.name}.mcap", self.info, self.types, self.timelines)
+        write_metadata(self.folder, f"{self.name}.mcap", self.info, self.types, self._bag.timelines)
 
     def _close(self) -> None:
         with self._changed:
@@ -209,29 +192,22 @@ class EpisodeWriter:
     def _work(self) -> None:
         try:
             self._write_queue()
-            self._mcap.finish()
-            # The writer of the library buffers what it was given; without this its last bytes would follow the rename.
-            self._mcap.flush()
-            os.fsync(self._file.fileno())
+            self._bag.finish()
         except Exception as error:  # whatever it is, the recorder must hear of it and go on
             self._fail(self._sentence(error))
         finally:
-            with suppress(OSError):
-                self._file.close()
+            self._bag.abandon()
 
     def _write_queue(self) -> None:
         flushed = time.monotonic()
         while not self._is_done():
             if message := self._next():
-                self._mcap.add_message(
-                    self._channels[message.topic], message.log_ns, message.data, message.log_ns, message.sequence
-                )
-                self.timelines[message.topic].add(message.log_ns, message.data, message.sequence)
+                self._bag.add(message.topic, message.log_ns, message.data, message.sequence)
                 self._written_bytes += len(message.data)
                 with self._changed:
                     self._queued -= len(message.data)
             if time.monotonic() - flushed > self.settings.flush_s:
-                self._mcap.flush()
+                self._bag.flush()
                 flushed = time.monotonic()
 
     def _is_done(self) -> bool:
