@@ -327,6 +327,16 @@ def test_stats_count_by_task_what_the_episodes_hold(root: Path, capsys: pytest.C
     ]  # fmt: skip
 
 
+def test_convert_writes_for_lerobot_and_reads_back(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("convert", root / "lab" / PUSH, "--to", "lerobot", "--out", root / "lerobot") == 0
+    assert printed(capsys)[0].splitlines()[-1] == f"1 episodes in {root / 'lerobot'}"
+    back = root / "back"
+    assert command("convert", root / "lerobot", "--from", "lerobot", "--out", back, "--keep-going") == 0
+    assert printed(capsys)[0].splitlines()[-1] == f"1 demonstrations in {back}"
+    (file,) = back.glob("*/*.npz")
+    assert load_demonstration(file).instructions == (read_info(root / "lab" / PUSH).instruction,)
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -221,7 +221,7 @@ def _recorded(folder: Path) -> Listed:
 def _seconds(bag: Mapping[str, Any]) -> float | None:
     try:
         return float(bag["duration"]["nanoseconds"]) * 1e-9
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -233,5 +233,5 @@ def _messages(bag: Mapping[str, Any], topic: str) -> int | None:
             for entry in bag["topics_with_message_count"]
             if entry["topic_metadata"]["name"] == topic
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
