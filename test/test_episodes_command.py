@@ -197,6 +197,14 @@ def test_repair_saves_what_is_in_every_unfinished_recording(lab: Path, capsys: p
     assert printed(capsys)[0].splitlines() == ["0 of 0 unfinished recordings settled"]
 
 
+def test_a_folder_of_unfinished_recordings_alone_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{PUSH}.partial").mkdir()
+    (tmp_path / f"{PUSH}.partial" / "metadata.yaml").touch()
+    for verb in ("list", "check", "stats"):
+        assert command(verb, tmp_path) == 2
+        assert "holds 1 unfinished recordings and nothing else: save what is in them" in printed(capsys)[1]
+
+
 def test_what_cannot_be_repaired_stays_unless_it_may_be_discarded(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
