@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from minidiffuser_ros.episodes.timeline import STAMPED, Timeline
 
 COMPRESSIONS = {"none": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}
 # Name of the MCAP metadata record that repeats `custom_data`, so that the file alone says what it is; and its key for
-# topic and type of each channel, which the format keeps in the first chunk only.
+# topic and type of each channel with a checksum, which the format keeps in the first chunk only.
 RECORD, CHANNELS = "minidiffuser_episode", "channels"
 
 
@@ -38,7 +39,8 @@ class BagFile:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._mcap = Writer(self._file, chunk_bytes, COMPRESSIONS[compression])
             self._mcap.start("ros2")
-            self._mcap.add_metadata(RECORD, {**about, CHANNELS: json.dumps(list(types.items()))})
+            channels = json.dumps(list(types.items()))
+            self._mcap.add_metadata(RECORD, {**about, CHANNELS: f"{zlib.crc32(channels.encode())} {channels}"})
             self._mcap.flush()
             schemas = {k: self._mcap.register_schema(k, "ros2msg", text.encode()) for k, text in definitions.items()}
             metadata = {"offered_qos_profiles": ""}

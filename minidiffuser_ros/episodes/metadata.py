@@ -17,8 +17,17 @@ from minidiffuser_ros.episodes.timeline import Timeline
 
 METADATA = "metadata.yaml"
 BAG = "rosbag2_bagfile_information"
-# Version 9 is that of ROS 2 Jazzy. A description longer than a megabyte is none.
-VERSION, MAX_BYTES = 9, 2**20
+# Version 9 is that of ROS 2 Jazzy. A description longer than this, or nested deeper, is none.
+VERSION, MAX_BYTES, MAX_DEPTH = 9, 2**18, 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Gives up on brackets within brackets, over which PyYAML can spend minutes."""
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.YAMLError("it is nested too deeply")
+        super().fetch_flow_collection_start(token)
 
 
 @cache
@@ -94,7 +103,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise EpisodeError(f"{path} has more than {MAX_BYTES} bytes: it is no description of a recording")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise EpisodeError(f"cannot read {path} ({error.strerror}): name the folder of an episode") from None
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:

@@ -202,8 +202,11 @@ class BagScan:
 
     def _recall(self, channel: int) -> None:
         """The chunk that described the channel is lost: take what the recorder wrote before all chunks."""
+        checksum, _, channels = self.about.get(CHANNELS, "").partition(" ")
         try:
-            topic, kind = json.loads(self.about[CHANNELS])[channel - 1]
+            if int(checksum) != zlib.crc32(channels.encode()):
+                return
+            topic, kind = json.loads(channels)[channel - 1]
         except (KeyError, ValueError, IndexError, TypeError, RecursionError):
             return
         if isinstance(topic, str) and isinstance(kind, str):

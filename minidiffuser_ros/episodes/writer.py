@@ -92,7 +92,8 @@ class EpisodeWriter:
         self.folder = claim_folder(root, info.task, now())
         self._changed = threading.Condition()
         self._queue: deque[_Message] = deque()
-        self._queued, self._closing, self._written_bytes = 0, False, 0
+        self._queued, self._written_bytes = 0, 0
+        self._closing = self._discarded = False
         self._received = dict.fromkeys(self.types, 0)
         self._dropped = dict.fromkeys(self.types, 0)
         try:
@@ -163,12 +164,15 @@ class EpisodeWriter:
             raise EpisodeError(self._sentence(error)) from None
 
     def discard(self) -> Path:
-        """Stop, and move what there is to the trash; returns where it lies now."""
+        """Move the recording to the trash as it is, and stop; returns where it lies now. Raises EpisodeError."""
         with self._changed:
-            self._closing = True
+            self._closing = self._discarded = True
             self._queue.clear()
-        self._close()
-        return discard_episode(self.folder)
+        # First of all: killed from here on, it is not taken for a recording that somebody wanted.
+        try:
+            return discard_episode(self.folder)
+        finally:
+            self._close()
 
     # -- inner workings -------------------------------------------------------------------------------------------
 
@@ -192,7 +196,8 @@ class EpisodeWriter:
     def _work(self) -> None:
         try:
             self._write_queue()
-            self._bag.finish()
+            if not self._discarded:
+                self._bag.finish()
         except Exception as error:  # whatever it is, the recorder must hear of it and go on
             self._fail(self._sentence(error))
         finally:
