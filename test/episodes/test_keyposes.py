@@ -166,6 +166,16 @@ def test_a_trigger_pulled_slowly_is_one_change_of_the_gripper() -> None:
         assert [k.keypose.opening for k in episode_keyposes(script.traces(rate_hz, NOISE))] == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_before_the_first_command_the_target_may_be_what_is_measured(rate_hz: float) -> None:
+    script, places = pick_and_place()
+    traces = script.traces(rate_hz, NOISE)
+    uncommanded = traces.gripper_target == 1.0
+    uncommanded[int(np.argmin(uncommanded)) :] = False
+    noisy = 0.99 + np.random.default_rng(0).normal(0.0, 0.002, len(uncommanded))
+    assert_found(replace(traces, gripper_target=np.where(uncommanded, noisy, traces.gripper_target)), places)
+
+
 @pytest.mark.parametrize("velocities", [False, True])
 def test_an_episode_in_which_nothing_happens_is_told(velocities: bool) -> None:
     for rate_hz in RATES_HZ:
