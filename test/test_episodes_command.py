@@ -17,7 +17,7 @@ from minidiffuser_ros.cli.episodes import VERBS
 from minidiffuser_ros.cli.main import main
 from minidiffuser_ros.contract.episode import FAILURE, SUCCESS, UNLABELLED
 from minidiffuser_ros.episodes.audit import audit_episode, write_audit
-from minidiffuser_ros.episodes.cache import load_cache
+from minidiffuser_ros.episodes.cache import load_cache, read_index
 from minidiffuser_ros.episodes.demonstration import Demonstration, load_demonstration, save_demonstration
 from minidiffuser_ros.episodes.library import read_info
 from minidiffuser_ros.episodes.metadata import write_custom_data
@@ -197,6 +197,14 @@ def test_repair_saves_what_is_in_every_unfinished_recording(lab: Path, capsys: p
     assert printed(capsys)[0].splitlines() == ["0 of 0 unfinished recordings settled"]
 
 
+def test_a_folder_of_unfinished_recordings_alone_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{PUSH}.partial").mkdir()
+    (tmp_path / f"{PUSH}.partial" / "metadata.yaml").touch()
+    for verb in ("list", "check", "stats"):
+        assert command(verb, tmp_path) == 2
+        assert "holds 1 unfinished recordings and nothing else: save what is in them" in printed(capsys)[1]
+
+
 def test_what_cannot_be_repaired_stays_unless_it_may_be_discarded(
     lab: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -244,24 +252,22 @@ def test_where_one_name_is_wrong_nothing_is_labelled(root: Path, capsys: pytest.
     assert read_info(root / "lab" / PUSH).outcome == SUCCESS
 
 
-def test_a_cache_of_recorded_episodes_holds_what_is_read_from_them(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("cache", root / "lab", "--out", root / "one") == 0
-    assert "not chosen: 1 failure" in printed(capsys)[0]
-    (loaded,) = load_cache(root / "one", verify=True)
-    direct = demonstration_from_episode(root / "lab" / PUSH)
-    np.testing.assert_array_equal(loaded.points, direct.points)
-    np.testing.assert_array_equal(loaded.targets, direct.targets)
-    every = ("--outcomes", "success", "failure", "unlabelled")
-    assert command("cache", root / "lab", root / "npz", "--out", root / "all", *every) == 0
-    out, _ = printed(capsys)
+def test_a_cache_holds_what_is_read_from_recorded_episodes(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, outcomes = root / "cache", ("--outcomes", "success", "failure")
+    assert command("cache", root / "lab", root / "npz", "--out", out, *outcomes, "--workers", 1) == 0
+    said, _ = printed(capsys)
+    loaded = {entry.name: d for entry, d in zip(read_index(out).entries, load_cache(out, verify=True), strict=True)}
+    assert sorted(loaded) == [PUSH, STACK, *FILES[:2]]
+    for name in (PUSH, STACK):
+        direct = demonstration_from_episode(root / "lab" / name, outcomes=(SUCCESS, FAILURE))
+        assert loaded[name].task == direct.task
+        assert loaded[name].instructions == direct.instructions
+        np.testing.assert_array_equal(loaded[name].points, direct.points)
+        np.testing.assert_array_equal(loaded[name].targets, direct.targets)
     # The file of the stacking was made from the recording: it teaches the same.
-    assert f"left out: {root / 'npz' / FILES[2]}.npz holds the same as {root / 'lab' / STACK}" in out
-    assert (
-        out.splitlines()[-1]
-        == f"5 episodes of {sum(len(d.counts) for d in load_cache(root / 'all'))} steps in {root / 'all'}"
-    )
+    assert f"left out: {root / 'npz' / FILES[2]}.npz holds the same as {root / 'lab' / STACK}" in said
+    assert "not chosen: 1 unlabelled" in said
+    assert said.splitlines()[-1] == f"4 episodes of {sum(len(d.counts) for d in loaded.values())} steps in {out}"
 
 
 def test_a_label_given_later_does_not_read_a_recording_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,6 +333,35 @@ def test_stats_count_by_task_what_the_episodes_hold(root: Path, capsys: pytest.C
     assert [line.split()[:3] for line in printed(capsys)[0].splitlines()[1:]] == [
         ["push_button", "4", "3"], ["stack_pair", "2", "1"],
     ]  # fmt: skip
+
+
+def test_convert_writes_for_lerobot_and_reads_back(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("convert", root / "lab" / PUSH, "--to", "lerobot", "--out", root / "lerobot") == 0
+    assert printed(capsys)[0].splitlines()[-1] == f"1 episodes in {root / 'lerobot'}"
+    back = root / "back"
+    assert command("convert", root / "lerobot", "--from", "lerobot", "--out", back, "--keep-going") == 0
+    assert printed(capsys)[0].splitlines()[-1] == f"1 demonstrations in {back}"
+    (file,) = back.glob("*/*.npz")
+    assert load_demonstration(file).instructions == (read_info(root / "lab" / PUSH).instruction,)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("voxel_size: wide", "holds a value that cannot be"), ("voxel_size: 3.0", "between 0.001 and 0.1 m, got 3.0"),
+        ("grid: 1", "unknown observation settings ['grid']"), ("- 1", "must map observation settings to values"),
+        ("[" * 100_000, "cannot read"), ("!!python/object/apply:os.getcwd []", "cannot read"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "spec.yaml").write_text(text)
+    words = ("--from", "step-hdf5", "--out", tmp_path / "out", "--spec", tmp_path / "spec.yaml")
+    assert command("convert", tmp_path, *words) == 2
+    _, error = printed(capsys)
+    assert message in error
+    assert len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS, Verb, add_choice, choice_of
 
+if TYPE_CHECKING:
+    from minidiffuser_ros.contract.observation import ObservationSpec
+
 SHOWN_DUPLICATES = 10
+MAX_SETTINGS_BYTES = 1 << 20
 Converter = Callable[[Path, Path, Any], int]
 
 
@@ -80,7 +84,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace, name: str, kind: Any) -> Any:
     """The converter's options, with what the command line says."""
-    from dataclasses import fields, replace
+    from dataclasses import fields
 
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.contract.observation import ObservationSpec
@@ -91,27 +95,28 @@ def _options(args: argparse.Namespace, name: str, kind: Any) -> Any:
         words = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
         raise ConfigurationError(f"{words} means nothing for {name}: leave it out")
     if "spec" in given:
-        given["spec"] = replace(kind().spec or ObservationSpec(), **_settings(given["spec"]))
+        given["spec"] = _spec(kind().spec or ObservationSpec(), given["spec"])
     return kind(**given)
 
 
-def _settings(path: Path) -> dict[str, Any]:
-    """Observation settings from a file. Raises ConfigurationError."""
-    from dataclasses import fields
-
+def _spec(usual: ObservationSpec, path: Path) -> ObservationSpec:
+    """The spec with the settings in a file. Raises ConfigurationError."""
     import yaml
 
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.contract.observation import ObservationSpec
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            values = yaml.safe_load(file.read(MAX_SETTINGS_BYTES))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"cannot read {path} ({str(error).splitlines()[0]:.80}): name a YAML file") from None
-    known = [field.name for field in fields(ObservationSpec)]
-    if not isinstance(values, dict) or not set(values) <= set(known):
-        raise ConfigurationError(f"{path} must map some of {', '.join(known)} to values")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} must map observation settings to values, as in 'voxel_size: 0.01'")
+    try:
+        return ObservationSpec.from_dict(usual.to_dict() | values)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"{path} holds a value that cannot be ({error!s:.80}): mend it") from None
 
 
 def _keystep_lmdb() -> tuple[Converter, Any]:

@@ -150,6 +150,18 @@ def single(path: Path) -> Listed | Unreadable | None:
     return None
 
 
+def nothing_in(folder: Path) -> EpisodeError:
+    """What to say of a folder without episodes."""
+    if names := unfinished(folder):
+        return EpisodeError(
+            f"{folder} holds {len(names)} unfinished recordings and nothing else: save what is in them with "
+            f"`minidiffuser episodes repair {folder}`"
+        )
+    return EpisodeError(
+        f"{folder} holds no episodes: name a folder of recorded ones, of demonstrations (.npz), or a cache"
+    )
+
+
 def catalog(folder: Path) -> Iterator[Listed | Unreadable]:
     """Everything in a folder, in order of the names. Raises EpisodeError where there is nothing."""
     if is_cache(folder):
@@ -157,9 +169,7 @@ def catalog(folder: Path) -> Iterator[Listed | Unreadable]:
         return
     recorded, files = recordings(folder), npz_files(folder)
     if not recorded and not files:
-        raise EpisodeError(
-            f"{folder} holds no episodes: name a folder of recorded ones, of demonstrations (.npz), or a cache"
-        )
+        raise nothing_in(folder)
     for path in recorded:
         yield from _one(RECORDED, path.name, path)
     for name, path in files.items():
@@ -221,7 +231,7 @@ def _recorded(folder: Path) -> Listed:
 def _seconds(bag: Mapping[str, Any]) -> float | None:
     try:
         return float(bag["duration"]["nanoseconds"]) * 1e-9
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -233,5 +243,5 @@ def _messages(bag: Mapping[str, Any], topic: str) -> int | None:
             for entry in bag["topics_with_message_count"]
             if entry["topic_metadata"]["name"] == topic
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None

@@ -27,6 +27,8 @@ ARRAYS: dict[str, type[np.generic]] = {
     "counts": np.int64, "points": np.float32, "colors": np.uint8, "tool": np.float64, "openings": np.float64,
     "joints": np.float64, "targets": np.float64,
 }  # fmt: skip
+WANTED = {"header", *ARRAYS}
+MAX_BYTES = 1 << 31  # unpacked; a thousand steps of a hundred thousand points take 1.5 GB
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,10 @@ def _opened(path: Path) -> Iterator[Any]:
     """The arrays of a file by name; whatever goes wrong with them becomes an EpisodeError."""
     try:
         with np.load(path, allow_pickle=False) as archive:
+            # A few megabytes may unpack to more than any memory.
+            size = sum(i.file_size for i in archive.zip.infolist() if i.filename.removesuffix(".npy") in WANTED)
+            if size > MAX_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes, at most {MAX_BYTES} are read")
             yield archive
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise EpisodeError(f"cannot read the demonstration {path} ({error.strerror}): name a file of one") from None

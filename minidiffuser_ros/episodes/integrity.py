@@ -8,7 +8,7 @@ from pathlib import Path
 
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.cache import is_cache, load_cache
-from minidiffuser_ros.episodes.catalog import CACHED, NPZ, RECORDED, cache_of, npz_files, recordings
+from minidiffuser_ros.episodes.catalog import CACHED, NPZ, RECORDED, cache_of, nothing_in, npz_files, recordings
 from minidiffuser_ros.episodes.demonstration import load_demonstration
 
 
@@ -35,9 +35,7 @@ def checkables(paths: Iterable[Path]) -> list[Checkable]:
     for path in paths:
         here = _in(path)
         if not here:
-            raise EpisodeError(
-                f"{path} holds no episodes: name a folder of recorded ones, of demonstrations (.npz), or a cache"
-            )
+            raise nothing_in(path)
         found |= {c.path.resolve(): c for c in here}
     return list(found.values())
 

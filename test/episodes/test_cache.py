@@ -7,6 +7,8 @@ import json
 import pickle
 import resource
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,8 @@ from made_demonstrations import SPEC, cache, made, same
 
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.cache import content_sha256, load_cache, open_cache, read_index
-from minidiffuser_ros.episodes.demonstration import ARRAYS
+from minidiffuser_ros.episodes.cache_build import build_cache
+from minidiffuser_ros.episodes.demonstration import ARRAYS, save_demonstration
 
 SEEDS = range(5)
 
@@ -77,6 +80,37 @@ def test_views_outlive_the_cache_that_they_came_from(folder: Path) -> None:
     opened.release_pages()
     del opened
     np.testing.assert_array_equal(points, made(2).points)
+
+
+RESIDENT = """
+import sys
+from pathlib import Path
+from minidiffuser_ros.episodes.cache import load_cache
+
+def resident():
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmRSS"].split()[0]) * 1024
+
+before = resident()
+demonstrations = load_cache(Path(sys.argv[1]), verify=True)
+print(resident() - before, sum(d.points.nbytes for d in demonstrations))
+"""
+
+
+def test_loading_and_checking_a_cache_takes_a_fraction_of_its_size_of_memory(tmp_path: Path) -> None:
+    d = made(0)
+    big = dataclasses.replace(
+        d, counts=d.counts + 300_000, points=np.zeros((len(d.counts) * 300_000 + len(d.points), 3), np.float32),
+        colors=np.zeros((len(d.counts) * 300_000 + len(d.points), 3), np.uint8),
+    )  # fmt: skip
+    for number in range(4):
+        big.points[0] = number
+        save_demonstration(big, tmp_path / "npz" / f"{number}.npz")
+    build_cache([tmp_path / "npz"], tmp_path / "cache")
+    command = [sys.executable, "-c", RESIDENT, str(tmp_path / "cache")]
+    grown, size = map(int, subprocess.run(command, capture_output=True, check=True, timeout=100).stdout.split())
+    assert size > 25_000_000
+    assert grown < 0.3 * size
 
 
 def test_one_episode_is_found_by_its_name_and_a_missing_one_is_named(folder: Path) -> None:

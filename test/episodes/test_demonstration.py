@@ -204,6 +204,13 @@ def test_an_archive_of_another_program_is_refused(tmp_path: Path) -> None:
     refused(path, "not a demonstration of this package")
 
 
+def test_an_archive_that_would_fill_the_memory_is_refused_unread(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_demonstration(some_demonstration(points=np.zeros((1_000_000, 3), np.float32)), path)
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr("minidiffuser_ros.episodes.demonstration.MAX_BYTES", 10_000_000)
+    refused(path, r"it unpacks to 1200\d{4} bytes, at most 10000000 are read")
+
+
 class Canary:
     """Pickled, it touches a file when it is read."""
 
