@@ -6,7 +6,8 @@
 
 Two 640×480 cameras (rgb8, 16UC1) and joint states, tool pose and gripper target at 100 Hz are published by a process of
 their own. The pictures are drawn by MuJoCo on the way through a task, with noise as sensors have it; they repeat after
-a few seconds. Expected is what the publisher counted. Shares of CPU are of one core.
+a few seconds. Expected is what the publisher counted. Shares of CPU are of one core. To see what Fast DDS's own shared
+memory loses: FASTRTPS_DEFAULT_PROFILES_FILE= python benchmarks/recording.py
 """
 
 from __future__ import annotations
@@ -272,7 +273,9 @@ def publish(pictures: Path, rate: float) -> None:
     )  # fmt: skip
     from minidiffuser_ros.bridge.qos import SENSOR_DATA
     from minidiffuser_ros.bridge.recording import FINGER_NAMES
+    from minidiffuser_ros.bridge.transport import share_pictures
 
+    share_pictures()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, archive = rclpy.create_node("cameras"), np.load(pictures)
     colors, depths = archive["color"], archive["depth"]
