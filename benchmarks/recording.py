@@ -152,7 +152,7 @@ def compare_compressions(pictures: Path) -> None:
 # -- the node -----------------------------------------------------------------------------------------------------
 
 RESULT_HEAD = (
-    f"{'received':>10}{'expected':>10}{'lost':>7}{'queue full':>12}{'middleware':>12}{'MB/s raw':>10}{'MB/s disk':>11}"
+    f"{'received':>10}{'expected':>10}{'lost':>7}{'queue full':>12}{'on the way':>12}{'MB/s raw':>10}{'MB/s disk':>11}"
     f"{'recorder':>10}{'publisher':>11}{'save s':>8}{'sent Hz':>9}"
 )
 
@@ -160,7 +160,7 @@ RESULT_HEAD = (
 def result_line(r: dict[str, Any]) -> str:
     """One line of the table."""
     return (
-        f"{r['received']:>10}{r['expected']:>10}{r['lost']:>7}{r['dropped']:>12}{r['middleware']:>12}"
+        f"{r['received']:>10}{r['expected']:>10}{r['lost']:>7}{r['dropped']:>12}{r['way']:>12}"
         f"{r['raw_mb_s']:>10.1f}{r['disk_mb_s']:>11.1f}{r['recorder']:>10.0%}{r['publisher']:>11.0%}{r['save_s']:>8.2f}"
         f"{r['sent_hz']:>9.1f}"
     )
@@ -226,7 +226,7 @@ def observe(root: Path, recorder: int, source: int, duration_s: float) -> dict[s
     return {
         "received": received, "expected": expected, "lost": expected - received,
         "dropped": sum(t.dropped for t in topics.values()),
-        "middleware": sum(last.dropped) - sum(t.dropped for t in topics.values()),
+        "way": max(expected - received - sum(t.dropped for t in topics.values()), 0),
         "raw_mb_s": last.bytes / last.duration_s / 1e6, "disk_mb_s": size / took_s / 1e6,
         "recorder": spent[0] / took_s, "publisher": spent[1] / took_s, "save_s": save_s,
         "sent_hz": color.expected / took_s,
