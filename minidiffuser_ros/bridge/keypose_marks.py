@@ -24,3 +24,8 @@ def keypose_mark(index: int, tool: PoseStamped, stamp_ns: int) -> Marker:
 def keypose_unmark(index: int, frame_id: str, stamp_ns: int) -> Marker:
     """Take mark number `index` back."""
     return Marker(header=header(frame_id, stamp_ns), ns=NAMESPACE, id=index, action=Marker.DELETE)
+
+
+def no_keyposes() -> Marker:
+    """Take back all marks, those of the episode before."""
+    return Marker(ns=NAMESPACE, action=Marker.DELETEALL)

@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from minidiffuser_ros.bridge.lifecycle import EXIT_CRASH, EXIT_USER_ERROR, ManagedNode
 from minidiffuser_ros.bridge.scheduling import share_interpreter
+from minidiffuser_ros.bridge.transport import share_pictures
 from minidiffuser_ros.contract.errors import MinidiffuserError
 
 THREADS = 4
@@ -34,6 +35,7 @@ def run_node(factory: Callable[[], ManagedNode], argv: Sequence[str] | None = No
     teardown, so that the last status and the results of cancelled goals still go out. A second Ctrl-C ends at once.
     """
     share_interpreter()
+    share_pictures()
     # rclpy's own handlers would invalidate the context before the arm has been stopped.
     rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     signals = _StopSignals()

@@ -15,6 +15,7 @@ from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, Episode
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.episodes.liveness import LivenessSettings, StreamMeter
+from minidiffuser_ros.episodes.metadata import message_definition
 from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.episodes.writer import WriterSettings
 
@@ -74,12 +75,13 @@ def episode_topics(settings: RecorderSettings, keyposes: str, resolve: Callable[
 
 
 def extra_topics(settings: RecorderSettings, resolve: Callable[[str], str]) -> dict[str, str]:
-    """Topic → message type of what is recorded beside the episode. Raises ConfigurationError."""
+    """Topic → message type of what is recorded beside the episode. Raises ConfigurationError, EpisodeError."""
     extra = {}
     for entry in settings.extra_topics.split():
         topic, _, kind = entry.rpartition(":")
         if not topic or kind.count("/") != 2:
             raise ConfigurationError(f"extra_topics takes topic:package/msg/Type, separated by blanks, got '{entry}'")
+        message_definition(kind)  # an unknown type is told now, and not when an episode begins
         extra[resolve(topic)] = kind
     return extra
 

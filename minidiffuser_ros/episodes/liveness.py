@@ -85,7 +85,7 @@ class StreamMeter:
             return intervals * SECOND_NS / max(span, 1)
 
     def silent_s(self) -> float | None:
-        """Seconds since the last message; None if there was none in the last two seconds and ever."""
+        """Seconds since the last message; None if there was none yet."""
         with self._lock:
             return (time.monotonic_ns() - self._arrivals[-1]) / SECOND_NS if self._arrivals else None
 

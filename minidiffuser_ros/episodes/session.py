@@ -39,6 +39,7 @@ class Take:
     ended: threading.Event = field(default_factory=threading.Event)
     saved: bool = False
     message: str = ""
+    episode: str = ""
 
     @property
     def duration_s(self) -> float:
@@ -106,7 +107,10 @@ class RecordingSession:
             return take.writer.error
         if take.duration_s > self.max_duration_s:
             return f"it has lasted the {self.max_duration_s:g} s that an episode may"
-        free_mb = shutil.disk_usage(self.root).free / MEGABYTE
+        try:
+            free_mb = shutil.disk_usage(self.root).free / MEGABYTE
+        except OSError as error:
+            return f"the folder {self.root} cannot be read any more ({error.strerror})"
         return f"only {free_mb:.0f} MB are free" if free_mb < RESERVE * self.settings.min_free_mb else ""
 
     def next_mark(self) -> int:
@@ -147,5 +151,5 @@ class RecordingSession:
 
     def _tell(self, take: Take, state: State, saved: bool, message: str) -> None:
         self.state, self.message = state, message
-        take.saved, take.message = saved, message
+        take.saved, take.message, take.episode = saved, message, self.episode
         take.ended.set()

@@ -22,7 +22,7 @@ from visualization_msgs.msg import Marker
 from minidiffuser_ros.action import RecordEpisode
 from minidiffuser_ros.bridge.conversions import header
 from minidiffuser_ros.bridge.intake import Intake
-from minidiffuser_ros.bridge.keypose_marks import keypose_mark, keypose_unmark
+from minidiffuser_ros.bridge.keypose_marks import keypose_mark, keypose_unmark, no_keyposes
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
@@ -39,6 +39,7 @@ from minidiffuser_ros.bridge.recording import (
 from minidiffuser_ros.bridge.worker import Worker
 from minidiffuser_ros.contract.errors import BusyError, ConfigurationError, EpisodeError, MinidiffuserError
 from minidiffuser_ros.contract.observation import CameraMount
+from minidiffuser_ros.episodes.library import partial_episodes
 from minidiffuser_ros.episodes.liveness import silence_reasons
 from minidiffuser_ros.episodes.session import RecordingSession, Take
 from minidiffuser_ros.episodes.timeline import topic_types
@@ -84,13 +85,9 @@ class RecorderNode(ManagedNode):
         ):
             self.create_service(Trigger, name, answering(act), callback_group=self._requests)
         self._server = ActionServer(
-            self,
-            RecordEpisode,
-            "~/record_episode",
-            self._on_record,
-            callback_group=self._requests,
+            self, RecordEpisode, "~/record_episode", self._on_record, callback_group=self._requests,
             cancel_callback=lambda handle: CancelResponse.ACCEPT,
-        )
+        )  # fmt: skip
         # A steady clock: pictures must be watched while simulated time stands still.
         clock, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
         self.create_timer(WATCH_PERIOD_S, self._watch, callback_group=group, clock=clock)
@@ -100,15 +97,16 @@ class RecorderNode(ManagedNode):
     def configure(self) -> None:
         """Read the calibration, make the folder."""
         if not self.settings.calibration:
-            raise ConfigurationError(
-                "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
-            )
+            raise ConfigurationError("the parameter 'calibration' is empty; name a file with the pose of each camera")
         self._mounts = load_calibration(self.settings.calibration, self.settings.spec.cameras)
         try:
             self._session.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"cannot make the folder '{self._session.root}' ({error.strerror})") from None
         self._worker = Worker("recorder")
+        if unfinished := partial_episodes(self._session.root):
+            names = ", ".join(folder.name for folder in unfinished)
+            self.get_logger().warning(f"recordings that were never finished: {names}; repair or discard them")
 
     def deactivate(self) -> None:
         """Save what is being recorded, unlabelled: nothing is lost."""
@@ -134,6 +132,7 @@ class RecorderNode(ManagedNode):
             raise EpisodeError("no recording was started: " + "; ".join(reasons))
         take = self._session.begin(info, self._extra)
         self._intake.begin(take.writer)
+        self._keyposes.publish(no_keyposes())
         self.get_logger().info(self._session.message)
         return take
 
@@ -208,26 +207,22 @@ class RecorderNode(ManagedNode):
             handle.abort()
             return RecordEpisode.Result(message=str(error))
         while not take.ended.wait(STATUS_PERIOD_S):
-            handle.publish_feedback(
-                RecordEpisode.Feedback(
-                    duration_s=take.duration_s, keyposes=len(take.marks), bytes=take.writer.written_bytes
-                )
-            )
+            feedback = RecordEpisode.Feedback(duration_s=take.duration_s, keyposes=len(take.marks))
+            feedback.bytes = take.writer.written_bytes
+            handle.publish_feedback(feedback)
             if handle.is_cancel_requested and take is self._session.take:
                 answering(self._discard)(None, Trigger.Response())
         discarded = handle.is_cancel_requested and not take.saved
         (handle.succeed if take.saved else handle.canceled if discarded else handle.abort)()
-        return RecordEpisode.Result(success=take.saved, message=take.message, episode=take.writer.name)
+        return RecordEpisode.Result(success=take.saved, message=take.message, episode=take.episode)
 
     # -- status ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         take = self._session.take
         reasons = self._silences(take is None)
-        if not self.is_active:
-            reasons.insert(0, "the recorder is not active")
-        if why := self._session.reason_to_end():
-            reasons.insert(0, why)
+        why = self._session.reason_to_end()
+        reasons = [*([why] if why else []), *([] if self.is_active else ["the recorder is not active"]), *reasons]
         now = time.monotonic()
         told = (self._session.state, self._session.message, [reason.split(" ", 1)[0] for reason in reasons])
         if told != self._told or now - self._told_at >= STATUS_PERIOD_S:

@@ -17,12 +17,14 @@ from recorded_robot import RecordedRobot
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 from spinning import eventually, parameters, ros_context, spinning
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
 
 from minidiffuser_ros.action import RecordEpisode
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
+from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.episodes.audit import read_audit
 from minidiffuser_ros.episodes.library import TRASH, partial_episodes, read_info, saved_episodes
 from minidiffuser_ros.msg import RecorderStatus
@@ -55,9 +57,13 @@ class Rig:
         self.statuses: list[RecorderStatus] = []
         self.marks: list[Marker] = []
         self.client.create_subscription(RecorderStatus, "recorder/status", self.statuses.append, LATCHED)
-        self.client.create_subscription(Marker, "recorder/keyposes", self.marks.append, RELIABLE)
+        self.client.create_subscription(Marker, "recorder/keyposes", self._on_mark, RELIABLE)
         self._clients: dict[str, Any] = {}
         self.action = ActionClient(self.client, RecordEpisode, "recorder/record_episode")
+
+    def _on_mark(self, marker: Marker) -> None:
+        """As RViz does: what is deleted is gone."""
+        self.marks = [] if marker.action == Marker.DELETEALL else [*self.marks, marker]
 
     def call(self, name: str, request: Any = None) -> Any:
         """Call a service of the recorder; a Trigger where no request is given."""
@@ -287,3 +293,55 @@ def test_an_episode_that_grows_too_long_is_saved(tmp_path: Path) -> None:
             eventually(lambda: saved_episodes(tmp_path))
             status = eventually(lambda: next((s for s in rig.statuses if "lasted" in s.message), None))
             assert status.state == RecorderStatus.IDLE
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("calibration", "", "'calibration' is empty"),
+        ("extra_topics", "/own:nowhere_msgs/msg/Own", "nowhere_msgs/msg/Own"),
+        ("extra_topics", "/own", "topic:package/msg/Type"),
+        ("tool_pose_topic", "joint_states", "recorded as two things"),
+        ("writer__compression", "rar", "compression"),
+    ],
+)
+def test_a_wrong_setting_ends_the_node_with_a_sentence(tmp_path: Path, setting: str, value: str, words: str) -> None:
+    with ros_context() as context:
+        overrides = parameters(**{"root": str(tmp_path), "calibration": str(CALIBRATION), setting: value})
+        try:
+            recorder = RecorderNode(context=context, parameter_overrides=overrides)
+        except MinidiffuserError as error:
+            message = str(error)
+        else:
+            with spinning(context, recorder):
+                eventually(recorder.ended.is_set)
+                assert recorder.exit_code == 2
+                message = recorder.stop_reason
+        assert words in message
+
+
+def test_extra_topics_are_recorded_and_not_waited_for(tmp_path: Path) -> None:
+    with ros_context() as context:
+        rig = Rig(context, tmp_path, extra_topics="notes:std_msgs/msg/String silence:std_msgs/msg/String")
+        notes = rig.client.create_publisher(String, "notes", RELIABLE)
+        with spinning(context, rig.robot, rig.recorder, rig.client):
+            rig.started()
+            for word in ("one", "two"):
+                notes.publish(String(data=word))
+            time.sleep(0.3)
+            assert rig.call("stop").success
+    (folder,) = saved_episodes(tmp_path)
+    assert [message.data for _, message in contents(folder)["/notes"]] == ["one", "two"]
+    assert read_audit(folder).clean
+
+
+def test_a_write_that_fails_ends_the_recording_with_a_sentence_and_the_next_one_can_begin(rig: Rig) -> None:
+    name = rig.started()
+    time.sleep(0.3)
+    rig.recorder._session.take.writer._bag._file.close()
+    status = eventually(lambda: next((s for s in rig.statuses if s.state == s.ERROR), None))
+    assert "repair the episode" in status.message
+    assert [folder.name for folder in partial_episodes(rig.root)] == [f"{name}.partial"]
+    assert rig.start().success
+    assert rig.call("stop").success
+    assert len(saved_episodes(rig.root)) == 1
