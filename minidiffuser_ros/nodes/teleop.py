@@ -57,7 +57,7 @@ class TeleopNode(ManagedNode):
         self._terminal: Terminal | None = None
         self._timer: Timer | None = None
         self._scale, self._frame = 1.0, BASE_FRAME
-        self._held = self._guiding = False
+        self._held = self._guiding = self._arm_moved = False
         self._opening = 1.0
         self._recorder: RecorderStatus | None = None
         self._last_note, self._arm_says, self._shown_at = "", "", float("-inf")
@@ -91,8 +91,7 @@ class TeleopNode(ManagedNode):
             self._timer = None
         self._publish(Reading())
         if self._guiding:
-            self._enable.publish(Bool(data=False))
-            self._guiding = False
+            self._set_guiding(False)
 
     def cleanup(self) -> None:
         """Give the device back."""
@@ -149,11 +148,15 @@ class TeleopNode(ManagedNode):
         elif intent is Intent.HELP and isinstance(self._device, Keyboard):
             self._device.terminal.show(self._device.help)
         elif intent is Intent.GUIDE:
-            self._guiding = not self._guiding
-            self._enable.publish(Bool(data=self._guiding))
-            self._requests.send(intent, self._guiding)
+            self._set_guiding(not self._guiding)
+            self._requests.send(intent, self._guiding, refused=lambda: self._set_guiding(False))
         elif intent in SERVICES:
             self._requests.send(intent)
+
+    def _set_guiding(self, guiding: bool) -> None:
+        """Keep the deadman alive, or let it go."""
+        self._guiding = guiding
+        self._enable.publish(Bool(data=guiding))
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
@@ -162,7 +165,11 @@ class TeleopNode(ManagedNode):
             self._opening = float(message.position[0])
 
     def _on_arm(self, message: ArmStatus) -> None:
-        self._arm_says = "" if message.state == ArmStatus.MOVING else f"arm: {message.message}"
+        moving = message.state == ArmStatus.MOVING
+        self._arm_says = "" if moving else f"arm: {message.message}"
+        if self._guiding and self._arm_moved and not moving:
+            self._set_guiding(False)  # the arm has ended it
+        self._arm_moved = moving
 
     def _on_recorder(self, message: RecorderStatus) -> None:
         self._recorder = message
