@@ -39,6 +39,7 @@ from minidiffuser_ros.msg import ArmStatus, RecorderStatus
 from minidiffuser_ros.nodes.teleop_requests import SERVICES, GripperToggle, Requests
 
 STATUS_PERIOD_S = 0.25
+GUIDE_AFTER_S = 0.2
 RECORDER_STATES = {
     RecorderStatus.IDLE: "idle",
     RecorderStatus.RECORDING: "RECORDING",
@@ -58,6 +59,7 @@ class TeleopNode(ManagedNode):
         self._timer: Timer | None = None
         self._scale, self._frame = 1.0, BASE_FRAME
         self._held = self._guiding = self._arm_moved = False
+        self._ask_guide_at = float("inf")
         self._opening = 1.0
         self._recorder: RecorderStatus | None = None
         self._last_note, self._arm_says, self._shown_at = "", "", float("-inf")
@@ -123,6 +125,9 @@ class TeleopNode(ManagedNode):
         self._publish(reading)
         for intent in reading.intents:
             self._do(intent)
+        if time.monotonic() >= self._ask_guide_at:
+            self._ask_guide_at = float("inf")
+            self._requests.send(Intent.GUIDE, self._guiding, refused=lambda: self._set_guiding(False))
         if time.monotonic() - self._shown_at > STATUS_PERIOD_S:
             self._show()
 
@@ -149,7 +154,8 @@ class TeleopNode(ManagedNode):
             self._device.terminal.show(self._device.help)
         elif intent is Intent.GUIDE:
             self._set_guiding(not self._guiding)
-            self._requests.send(intent, self._guiding, refused=lambda: self._set_guiding(False))
+            # The arm must have heard of the deadman before it is asked to give way.
+            self._ask_guide_at = time.monotonic() + (GUIDE_AFTER_S if self._guiding else 0.0)
         elif intent in SERVICES:
             self._requests.send(intent)
 
