@@ -75,7 +75,7 @@ class FrankySettings:
     )
 
     guiding_damping: float = field(
-        default=1.0,
+        default=3.0,
         metadata={"description": "Resistance to being led by hand", "unit": "Nm s/rad", "range": (0.0, 20.0)},
     )
 

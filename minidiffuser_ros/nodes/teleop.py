@@ -39,6 +39,7 @@ from minidiffuser_ros.msg import ArmStatus, RecorderStatus
 from minidiffuser_ros.nodes.teleop_requests import SERVICES, GripperToggle, Requests
 
 STATUS_PERIOD_S = 0.25
+GUIDE_AFTER_S = 0.2
 RECORDER_STATES = {
     RecorderStatus.IDLE: "idle",
     RecorderStatus.RECORDING: "RECORDING",
@@ -57,7 +58,8 @@ class TeleopNode(ManagedNode):
         self._terminal: Terminal | None = None
         self._timer: Timer | None = None
         self._scale, self._frame = 1.0, BASE_FRAME
-        self._held = self._guiding = False
+        self._held = self._guiding = self._arm_moved = False
+        self._ask_guide_at = float("inf")
         self._opening = 1.0
         self._recorder: RecorderStatus | None = None
         self._last_note, self._arm_says, self._shown_at = "", "", float("-inf")
@@ -91,8 +93,7 @@ class TeleopNode(ManagedNode):
             self._timer = None
         self._publish(Reading())
         if self._guiding:
-            self._enable.publish(Bool(data=False))
-            self._guiding = False
+            self._set_guiding(False)
 
     def cleanup(self) -> None:
         """Give the device back."""
@@ -124,6 +125,9 @@ class TeleopNode(ManagedNode):
         self._publish(reading)
         for intent in reading.intents:
             self._do(intent)
+        if time.monotonic() >= self._ask_guide_at:
+            self._ask_guide_at = float("inf")
+            self._requests.send(Intent.GUIDE, self._guiding, refused=lambda: self._set_guiding(False))
         if time.monotonic() - self._shown_at > STATUS_PERIOD_S:
             self._show()
 
@@ -149,11 +153,16 @@ class TeleopNode(ManagedNode):
         elif intent is Intent.HELP and isinstance(self._device, Keyboard):
             self._device.terminal.show(self._device.help)
         elif intent is Intent.GUIDE:
-            self._guiding = not self._guiding
-            self._enable.publish(Bool(data=self._guiding))
-            self._requests.send(intent, self._guiding)
+            self._set_guiding(not self._guiding)
+            # The arm must have heard of the deadman before it is asked to give way.
+            self._ask_guide_at = time.monotonic() + (GUIDE_AFTER_S if self._guiding else 0.0)
         elif intent in SERVICES:
             self._requests.send(intent)
+
+    def _set_guiding(self, guiding: bool) -> None:
+        """Keep the deadman alive, or let it go."""
+        self._guiding = guiding
+        self._enable.publish(Bool(data=guiding))
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
@@ -162,7 +171,11 @@ class TeleopNode(ManagedNode):
             self._opening = float(message.position[0])
 
     def _on_arm(self, message: ArmStatus) -> None:
-        self._arm_says = "" if message.state == ArmStatus.MOVING else f"arm: {message.message}"
+        moving = message.state == ArmStatus.MOVING
+        self._arm_says = "" if moving else f"arm: {message.message}"
+        if self._guiding and self._arm_moved and not moving:
+            self._set_guiding(False)  # the arm has ended it
+        self._arm_moved = moving
 
     def _on_recorder(self, message: RecorderStatus) -> None:
         self._recorder = message

@@ -78,14 +78,15 @@ class Requests:
             if name not in self._clients:
                 self._clients[name] = node.create_client(kind, name, callback_group=group)
 
-    def send(self, intent: Intent, value: bool = True) -> None:
-        """Ask for it and return at once. value: what `Intent.GUIDE` asks for."""
+    def send(self, intent: Intent, value: bool = True, refused: Callable[[], None] = lambda: None) -> None:
+        """Ask for it and return at once. value: what `Intent.GUIDE` asks for. refused: called where it is not done."""
         _, name = SERVICES[intent]
         if not self._clients[name].service_is_ready():
             self._note(f"nobody offers {name}: start the {name.split('/')[0]} node")
+            refused()
             return
         future = self._clients[name].call_async(self._request(intent, value))
-        future.add_done_callback(lambda answer: self._on_answer(name, answer))
+        future.add_done_callback(lambda answer: self._on_answer(name, answer, refused))
 
     def _request(self, intent: Intent, value: bool) -> Any:
         kind, _ = SERVICES[intent]
@@ -97,8 +98,10 @@ class Requests:
             return LabelEpisode.Request(outcome=LABELS[intent])
         return SetBool.Request(data=value) if kind is SetBool else kind.Request()
 
-    def _on_answer(self, name: str, future: Future) -> None:
+    def _on_answer(self, name: str, future: Future, refused: Callable[[], None]) -> None:
         answer = future.result()
+        if answer is None or not answer.success:
+            refused()
         if answer is None:
             self._note(f"{name} gave no answer")
             return

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from virtual_pad import VirtualPad
 
 from minidiffuser_ros.arm.teleop_handheld import Joystick, SpaceMouse
 from minidiffuser_ros.arm.teleop_input import Intent, JoystickMapping
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError
 
 pygame = pytest.importorskip("pygame")
-GAME_CONTROLLER, FULL = 1, 32767
-
-
-class VirtualPad:
-    """A pad with six axes and twelve buttons inside SDL, seen by pygame like any other."""
-
-    def __init__(self, axes: int = 6, buttons: int = 12) -> None:
-        library = next((Path(pygame.__file__).parents[1] / "pygame.libs").glob("libSDL2-2*"), None)
-        if library is None:
-            pytest.skip("pygame does not carry its own SDL here")
-        self.sdl = ctypes.CDLL(str(library))
-        self.sdl.SDL_JoystickFromInstanceID.restype = ctypes.c_void_p
-        pygame.display.init()
-        pygame.joystick.init()
-        self.index = self.sdl.SDL_JoystickAttachVirtual(GAME_CONTROLLER, axes, buttons, 0)
-        if self.index < 0:
-            pytest.skip("this SDL has no virtual joysticks")
-
-    def _pointer(self) -> ctypes.c_void_p:
-        instance = self.sdl.SDL_JoystickGetDeviceInstanceID(self.index)
-        return ctypes.c_void_p(self.sdl.SDL_JoystickFromInstanceID(instance))
-
-    def axis(self, number: int, value: float) -> None:
-        assert self.sdl.SDL_JoystickSetVirtualAxis(self._pointer(), number, ctypes.c_int16(int(value * FULL))) == 0
-        self.sdl.SDL_JoystickUpdate()
-
-    def button(self, number: int, down: bool) -> None:
-        assert self.sdl.SDL_JoystickSetVirtualButton(self._pointer(), number, ctypes.c_uint8(down)) == 0
-        self.sdl.SDL_JoystickUpdate()
-
-    def remove(self) -> None:
-        self.sdl.SDL_JoystickDetachVirtual(self.index)
 
 
 @pytest.fixture(autouse=True)

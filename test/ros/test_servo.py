@@ -169,6 +169,7 @@ def test_while_it_follows_goals_are_refused_and_the_gripper_obeys(client: Client
     status, gripped = outcome(handle)
     assert status == GoalStatus.STATUS_SUCCEEDED, gripped.message
     assert gripped.width < 0.004
+    assert min(message.velocity[7] for message in client.states[-500:]) < -0.005  # the fingers' own speed
     assert client.statuses[-1].state == ArmStatus.MOVING
     client.destroy_timer(timer)
     comes_to_rest(client)

@@ -20,14 +20,16 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
-from spinning import eventually, ros_context, spinning
+from spinning import eventually, parameters, ros_context, spinning
 from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
+from virtual_pad import VirtualPad
 
 from minidiffuser_ros.action import Gripper
 from minidiffuser_ros.bridge.conversions import joint_state, stamp_to_ns
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
-from minidiffuser_ros.msg import RecorderStatus
+from minidiffuser_ros.msg import ArmStatus, RecorderStatus
+from minidiffuser_ros.nodes.teleop import TeleopNode
 from minidiffuser_ros.srv import LabelEpisode, StartRecording
 
 pytestmark = pytest.mark.ros
@@ -49,6 +51,7 @@ class Lab(Node):
         self.create_subscription(TwistStamped, "twist_command", self._on_twist, RELIABLE)
         self.create_subscription(Bool, "enable", lambda m: self.enables.append(m.data), RELIABLE)
         self.targets = self.create_publisher(JointState, "gripper_target", SENSOR_DATA)
+        self.arm = self.create_publisher(ArmStatus, "arm/status", LATCHED)
         self.status = self.create_publisher(RecorderStatus, "recorder/status", LATCHED)
         ActionServer(self, Gripper, "arm/gripper", self._on_gripper, callback_group=group)
         for kind, name in (
@@ -242,7 +245,8 @@ def test_guiding_is_switched_by_enter_and_keeps_the_deadman_alive(lab: Lab) -> N
     operator = Operator("device:=guiding")
     try:
         operator.sees("lead the arm by hand", 30.0)
-        eventually(lambda: lab.count_publishers("enable"))
+        eventually(lambda: lab.count_publishers("enable") and lab.count_clients("arm/guide"))
+        time.sleep(1.0)  # it must have found us, too
         lab.asked.clear()
         lab.enables.clear()
         lab.twists.clear()
@@ -256,8 +260,42 @@ def test_guiding_is_switched_by_enter_and_keeps_the_deadman_alive(lab: Lab) -> N
         eventually(lambda: lab.names() == ["guide", "guide"])
         assert lab.asked[1][1].data is False
         eventually(lambda: not lab.enables[-1])
+        operator.type(b"\n")
+        eventually(lambda: lab.enables[-1])
+        for state in (ArmStatus.MOVING, ArmStatus.IDLE):  # the arm ends it by itself
+            assert lab.enables[-1]
+            lab.arm.publish(ArmStatus(state=state))
+            time.sleep(0.3)
+        eventually(lambda: not lab.enables[-1])
     finally:
         operator.end()
+
+
+def test_a_joystick_drives_while_its_deadman_is_held_and_its_loss_ends_the_node(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pad = VirtualPad()
+    with ros_context() as context:
+        node = TeleopNode(context=context, parameter_overrides=parameters(device="joystick"))
+        with spinning(context, node):
+            eventually(lambda: node.is_active and lab.count_publishers("twist_command"))
+            time.sleep(0.3)
+            lab.twists.clear()
+            lab.enables.clear()
+            pad.axis(1, -1.0)
+            time.sleep(0.3)
+            assert not lab.twists
+            pad.button(5, True)
+            eventually(lambda: len(lab.twists) > 10)
+            assert lab.twists[-1][1].twist.linear.x == pytest.approx(0.1, abs=1e-3)
+            assert all(lab.enables)
+            pad.button(5, False)
+            eventually(lambda: not lab.enables[-1])
+            pad.remove()
+            assert node.ended.wait(5.0)
+            assert "joystick is gone" in node.stop_reason
 
 
 def test_without_a_terminal_the_node_ends_with_2_and_a_sentence() -> None:
