@@ -196,6 +196,16 @@ def test_a_trigger_pulled_slowly_is_one_change_of_the_gripper() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_fingers_that_spring_back_from_an_object_change_nothing(rate_hz: float) -> None:
+    script, places = pick_and_place()
+    closed = np.flatnonzero(np.array(script.opening) <= 0.5)
+    # They reach 0.42 for a tenth of a second, and rest at 0.5.
+    script.opening[closed[0] : closed[0] + 50] = [0.42] * 50
+    for target in (False, True):
+        assert_found(script.traces(rate_hz, NOISE, target=target), places)
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_before_the_first_command_the_target_may_be_what_is_measured(rate_hz: float) -> None:
     script, places = pick_and_place()
     traces = script.traces(rate_hz, NOISE)
