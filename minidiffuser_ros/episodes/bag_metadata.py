@@ -53,6 +53,8 @@ def read_metadata(folder: Path) -> BagMetadata:
 
 
 def _content(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise EpisodeError(f"{path} is no file: name the folder of a recorded episode")
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)

@@ -102,7 +102,10 @@ def _measured_changes(traces: Traces) -> list[GripperChange]:
     turns = _turning_points(opening)
     for start, end in pairwise(turns):
         way = opening[start : end + 1]
-        left = int(np.flatnonzero(np.abs(way - way[0]) <= SETTLED)[-1])
+        # Fingers that meet an object spring back a little, long before they leave.
+        left = int(np.flatnonzero(np.abs(way - way[0]) <= MOVED)[-1])
+        while left > 0 and abs(way[left] - way[left - 1]) > TARGET_NOISE:
+            left -= 1
         arrived = left + int((np.abs(way[left:] - way[-1]) <= SETTLED).argmax())
         wide = 1.0 if way[-1] > WIDE_OPEN else float(way[-1])
         changes.append(GripperChange(start + left, start + arrived, wide if way[-1] > way[0] else 0.0))

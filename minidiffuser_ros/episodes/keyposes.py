@@ -25,6 +25,7 @@ Indices = NDArray[np.int64]
 # Two poses closer than this are one: an arm that holds still does not do it better.
 SAME_PLACE = (0.01, 5.0)  # m, degrees
 MARK_TOLERANCE_S = 0.5
+MAX_KEYPOSES = 500
 
 
 def _seconds(default: float, description: str) -> Any:
@@ -79,9 +80,11 @@ def episode_keyposes(
     asked = asked_opening(traces, changes)
     if not marks:
         indices = discover_keyposes(traces, settings)
+        _bound(len(indices))
         return [
             EpisodeKeypose(int(i), _keypose(traces.tool[i, :3], traces.tool[i, 3:], asked[i]), False) for i in indices
         ]
+    _bound(len(marks))
     found = []
     for mark in marks:
         index = int(np.abs(traces.times_ns - mark.stamp_ns).argmin())
@@ -127,7 +130,7 @@ def joint_speeds(traces: Traces, smoothing_s: float) -> Array:
         return np.asarray(np.abs(smooth).max(axis=1))
     before, before_s = _means(seconds, traces.joints, seconds - smoothing_s, seconds)
     after, after_s = _means(seconds, traces.joints, seconds, seconds + smoothing_s)
-    return np.asarray((np.abs(after - before) / (after_s - before_s)[:, None]).max(axis=1))
+    return np.asarray((np.abs(after - before) / np.maximum(after_s - before_s, 1e-6)[:, None]).max(axis=1))
 
 
 def stands(traces: Traces, speed: Array, settings: KeyposeSettings) -> list[tuple[int, int]]:
@@ -193,6 +196,11 @@ def _same_place(traces: Traces, first: int, second: int) -> bool:
     a, b = traces.tool[first], traces.tool[second]
     near = np.linalg.norm(a[:3] - b[:3]) < SAME_PLACE[0]
     return bool(near and angle_between_deg(a[3:], b[3:]) < SAME_PLACE[1])
+
+
+def _bound(count: int) -> None:
+    if count > MAX_KEYPOSES:
+        raise EpisodeError(f"it has {count} keyposes, at most {MAX_KEYPOSES} are one task: cut it into episodes")
 
 
 def _keypose(position: ArrayLike, quat_wxyz: ArrayLike, opening: float) -> Keypose:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from minidiffuser_ros.arm.kinematics import FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH, TOOL_FRAME, FrankaKinematics
+import numpy as np
+
+from minidiffuser_ros.arm.kinematics import (
+    BASE_FRAME,
+    FINGER_NAMES,
+    JOINT_NAMES,
+    MAX_GRIPPER_WIDTH,
+    TOOL_FRAME,
+    FrankaKinematics,
+)
 from minidiffuser_ros.arm.self_shape import robot_volumes
+from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError, MessageError, ObservationError
+from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.episodes.bag import EpisodeReader
 from minidiffuser_ros.perception.assembly import ObservationAssembly
@@ -12,6 +23,7 @@ from minidiffuser_ros.perception.decoding import joint_positions, stamp_to_ns
 from minidiffuser_ros.perception.streams import StreamSettings
 
 SECOND_NS = 1_000_000_000
+MAX_METRES = 100.0
 # Log times (s) before and after the moment asked for between which its pictures are looked for; wider if need be.
 WINDOWS_S = ((0.8, 0.5), (3.0, 3.0))
 
@@ -22,12 +34,9 @@ class EpisodeObserver:
     def __init__(self, reader: EpisodeReader, settings: StreamSettings | None = None) -> None:
         info, kinematics = reader.info, FrankaKinematics()
         self._reader, self._settings = reader, settings or StreamSettings()
+        if problem := _problem(info):
+            raise EpisodeError(f"{reader.folder}: {problem}: its description was made by hand or for another arm")
         mounts = {mount.name: mount for mount in info.mounts}
-        frames = (info.spec.policy_frame, TOOL_FRAME)
-        if strange := [f"{m.name} in '{m.parent_frame:.40}'" for m in info.mounts if m.parent_frame not in frames]:
-            raise EpisodeError(
-                f"{reader.folder}: cameras must be mounted in {' or '.join(frames)}, not {', '.join(strange)}"
-            )
         self._assembly = ObservationAssembly(
             info.spec, info.topics.cameras, mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
         )
@@ -68,3 +77,27 @@ class EpisodeObserver:
         if match is None:
             raise ObservationError(matcher.reasons(last_ns, not_before_ns) or ["no pictures were taken together then"])
         return self._assembly.assemble(match, self._reader.camera_infos(last_ns))
+
+
+def _problem(info: EpisodeInfo) -> str:
+    """What keeps a description that can be read from being this arm's and these cameras'; empty where nothing does."""
+    if info.spec.policy_frame != BASE_FRAME:
+        return f"the policy frame must be '{BASE_FRAME}', is {info.spec.policy_frame!r:.40}"
+    for mount in info.mounts:
+        if mount.parent_frame not in (BASE_FRAME, TOOL_FRAME):
+            return f"cameras must be mounted in '{BASE_FRAME}' or '{TOOL_FRAME}', one is in '{mount.parent_frame:.40}'"
+        if not (
+            np.isfinite(mount.position).all() and abs(np.linalg.norm(mount.quat_wxyz) - 1.0) < QUATERNION_TOLERANCE
+        ):
+            return f"the pose of camera '{mount.name:.40}' is none"
+    spec = info.spec
+    numbers = [*spec.workspace_min, *spec.workspace_max, spec.voxel_size, spec.table_height, spec.table_margin]
+    # True is an int, too.
+    if (
+        not all(isinstance(n, (int, float)) and abs(n) < MAX_METRES for n in numbers)
+        or type(spec.max_points) is not int
+    ):
+        return "the observation spec needs lengths in metres and a whole number of points"
+    used = [topic for name in spec.cameras for topic in vars(info.topics.cameras[name]).values()]
+    topics = [*used, info.topics.joint_states]
+    return "" if len(set(topics)) == len(topics) else "each stream needs a topic of its own"

@@ -128,9 +128,11 @@ def _tool_at(times_ns: NDArray[np.int64], joints: Array, messages: Iterable[Any]
     stamps = np.array(sorted(poses), np.int64)
     known = np.array([poses[stamp] for stamp in stamps.tolist()])
     # Seconds since the first joint state: nanoseconds since 1970 have more digits than a float.
-    at, when = (np.clip(times_ns, stamps[0], stamps[-1]) - times_ns[0]) / SECOND_NS, (stamps - times_ns[0]) / SECOND_NS
+    when, first = np.unique((stamps - times_ns[0]) / SECOND_NS, return_index=True)
+    known, at = known[first], np.clip((times_ns - times_ns[0]) / SECOND_NS, when[0], when[-1])
     positions = [np.interp(at, when, known[:, axis]) for axis in range(3)]
-    quats = quat_of(Slerp(when, rotation(known[:, 3:]))(at))
+    turns = rotation(known[:, 3:])
+    quats = quat_of(Slerp(when, turns)(at)) if len(when) > 1 else np.repeat(quat_of(turns), len(at), axis=0)
     return np.column_stack([*positions, quats])
 
 

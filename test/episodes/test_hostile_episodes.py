@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
 import struct
 import tracemalloc
@@ -168,6 +171,81 @@ def test_what_an_episode_says_of_itself_is_checked(copy: Path, key: str, value: 
         EpisodeReader(copy)
     else:
         sentence_of(copy)
+
+
+def forged(folder: Path, key: str, change: Callable[[object], object]) -> None:
+    """Change the spec, the calibration or the topics, with a hash that fits."""
+
+    def rewrite(bag: dict) -> None:
+        value = json.loads(bag["custom_data"][key])
+        value = change(value) or value
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        bag["custom_data"] |= {key: text, f"{key}_sha256": json.dumps(digest)}
+
+    edit(folder, rewrite)
+
+
+@pytest.mark.parametrize(
+    "value", ["x", None, [], -1000, 1e300, float("nan"), {}, [1, 2], ["a", "b", "c"], [[], [], []]]
+)
+@pytest.mark.parametrize(
+    "name", ["workspace_min", "workspace_max", "voxel_size", "max_points", "table_height", "cameras", "policy_frame"]
+)
+def test_a_forged_spec_is_refused(copy: Path, name: str, value: object) -> None:
+    forged(copy, "spec", lambda spec: spec.update({name: value}))
+    sentence_of(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("quat_wxyz", [0, 0, 0, 0]), ("quat_wxyz", [2, 0, 0, 0]), ("quat_wxyz", [1e99, 0, 0, 0]), ("quat_wxyz", "1000"),
+        ("position", [float("nan"), 0, 0]), ("position", [1e999, 0, 0]), ("position", [0, 0]), ("position", None),
+        ("parent_frame", "moon"), ("name", "other"),
+    ],
+)  # fmt: skip
+def test_a_forged_calibration_is_refused(copy: Path, name: str, value: object) -> None:
+    forged(copy, "calibration", lambda mounts: mounts[0].update({name: value}))
+    sentence_of(copy)
+
+
+def test_two_streams_on_one_topic_are_refused(copy: Path) -> None:
+    forged(copy, "topics", lambda topics: topics["cameras"]["front"].update(depth=COLOR))
+    assert "a topic of its own" in sentence_of(copy)
+
+
+@pytest.mark.parametrize("seconds", [[0, 2**31 - 1], [-(2**31), 2**31 - 1], [5, 5]])
+def test_impossible_stamps_do_no_harm(tmp_path: Path, seconds: list[int]) -> None:
+    bag = Bag(tmp_path / "e", make_info())
+    for number, second in enumerate(seconds * 3):
+        stamp = second * 10**9 + number
+        joints = np.array(HOME_JOINTS) + 0.1 * number
+        bag.write(TOPICS.joint_states, START_NS, bag.make.joints(NAMES, [*joints, 0.0, 0.0], stamp))
+        tool = bag.make.tool([0.4 + number, 0.0, 0.1], [1.0, 0.0, 0.0, 0.0], stamp)
+        bag.write(TOPICS.tool_pose, START_NS, tool)
+    bag.close()
+    assert "no observation" in sentence_of(tmp_path / "e")
+
+
+def test_marks_without_end_are_refused(tmp_path: Path) -> None:
+    bag = Bag(tmp_path / "e", make_info())
+    write_states(bag)
+    for number in range(501):
+        marker = bag.make.marker(number, 0, [0.4, 0.0, 0.1], [1.0, 0.0, 0.0, 0.0], START_NS)
+        bag.write(TOPICS.keyposes, START_NS + number, marker)
+    bag.close()
+    assert "501 keyposes" in sentence_of(tmp_path / "e")
+
+
+def test_a_pipe_instead_of_a_file_does_not_block(copy: Path) -> None:
+    for path in (copy / "metadata.yaml", mcap_of(copy)):
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        assert "file" in sentence_of(copy)
+        path.unlink()
+        path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
