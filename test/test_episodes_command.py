@@ -281,7 +281,7 @@ def test_a_label_given_later_does_not_read_a_recording_again(root: Path, capsys:
     state = mcap.stat()
     mcap.write_bytes(b"\0" * state.st_size)
     os.utime(mcap, ns=(state.st_atime_ns, state.st_mtime_ns))
-    assert command("cache", *sources, "--skip-unreadable") == 1
+    assert command("cache", *sources, "--keep-going") == 1
     assert len(load_cache(root / "out", verify=True)) == 4
 
 
