@@ -18,12 +18,13 @@ from pathlib import Path
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.episodes.audit import audit_timelines, write_audit
-from minidiffuser_ros.episodes.bag_file import COMPRESSIONS, BagFile
+from minidiffuser_ros.episodes.bag_file import BagFile
 from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder, sync_folder
 from minidiffuser_ros.episodes.metadata import message_definition, write_metadata
 from minidiffuser_ros.episodes.timeline import topic_types
 
 MEGABYTE = 1_000_000
+COMPRESSION_NAMES = ("none", "lz4", "zstd")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class WriterSettings:
     """How an episode is written."""
 
     compression: str = field(
-        default="zstd", metadata={"description": "of each chunk of the file", "choices": tuple(COMPRESSIONS)}
+        default="zstd", metadata={"description": "of each chunk of the file", "choices": COMPRESSION_NAMES}
     )
     chunk_mb: float = field(
         default=4.0, metadata={"description": "data compressed at once", "unit": "MB", "range": (0.01, 64.0)}
@@ -49,8 +50,10 @@ class WriterSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.compression not in COMPRESSIONS:
-            raise ConfigurationError(f"compression is one of {', '.join(COMPRESSIONS)}, not '{self.compression:.40}'")
+        if self.compression not in COMPRESSION_NAMES:
+            raise ConfigurationError(
+                f"compression is one of {', '.join(COMPRESSION_NAMES)}, not '{self.compression:.40}'"
+            )
         for name in ("chunk_mb", "queue_mb", "flush_s", "min_free_mb"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -98,8 +101,9 @@ class EpisodeWriter:
         self._dropped = dict.fromkeys(self.types, 0)
         try:
             self._check_space(root)
+            compression = self.settings.compression.replace("none", "")
             path, chunk_bytes = self.folder / f"{self.name}.mcap", int(self.settings.chunk_mb * MEGABYTE)
-            self._bag = BagFile(path, self.types, info.to_custom_data(), self.settings.compression, chunk_bytes)
+            self._bag = BagFile(path, self.types, info.to_custom_data(), compression, chunk_bytes)
             self._write_metadata()
         except (OSError, EpisodeError) as error:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -6,10 +6,12 @@ import random
 import time
 from pathlib import Path
 
-from small_episode import begun, small_stream
+from small_episode import TOPICS, begun, small_stream
 
 from minidiffuser_ros.contract.episode import SUCCESS
 from minidiffuser_ros.episodes.library import label_episode
+from minidiffuser_ros.episodes.metadata import message_definition
+from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.episodes.writer import WriterSettings
 
 SETTINGS = WriterSettings(chunk_mb=0.005, flush_s=0.005, queue_mb=1.0, min_free_mb=1.0)
@@ -17,6 +19,8 @@ SETTINGS = WriterSettings(chunk_mb=0.005, flush_s=0.005, queue_mb=1.0, min_free_
 LABELLED = "labelled.txt"
 SENT = small_stream(0.25)
 DATA = [message.data() for message in SENT]
+# Here once, and not in each process that is forked from this one.
+DEFINITIONS = [message_definition(kind) for kind in topic_types(TOPICS).values()]
 
 
 def record(root: Path, seed: int) -> None:

@@ -17,17 +17,16 @@ from small_episode import TOPICS, as_written, begun, check_with_mcap, info, mess
 from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.audit import audit_episode, read_audit
-from minidiffuser_ros.episodes.bag_file import COMPRESSIONS
 from minidiffuser_ros.episodes.library import label_episode, partial_episodes, read_info, saved_episodes
 from minidiffuser_ros.episodes.metadata import METADATA, bag_file, read_custom_data
 from minidiffuser_ros.episodes.repair import repair_episode
 from minidiffuser_ros.episodes.scan import MAGIC, MAX_CHUNK
-from minidiffuser_ros.episodes.writer import WriterSettings
+from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, WriterSettings
 
 SENT = small_stream(1.0)
 
 
-@pytest.fixture(scope="module", params=sorted(COMPRESSIONS))
+@pytest.fixture(scope="module", params=COMPRESSION_NAMES)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved episode of several chunks."""
     settings = WriterSettings(compression=request.param, chunk_mb=0.02, min_free_mb=1.0)

@@ -28,7 +28,6 @@ from small_episode import (
 from minidiffuser_ros.contract.episode import FAILURE, SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.episodes.audit import read_audit
-from minidiffuser_ros.episodes.bag_file import COMPRESSIONS
 from minidiffuser_ros.episodes.library import (
     TRASH,
     discard_episode,
@@ -39,13 +38,13 @@ from minidiffuser_ros.episodes.library import (
 )
 from minidiffuser_ros.episodes.metadata import METADATA
 from minidiffuser_ros.episodes.repair import repair_episode
-from minidiffuser_ros.episodes.writer import EpisodeWriter, WriterSettings
+from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, EpisodeWriter, WriterSettings
 
 NAME = "20260202-024000-open_drawer"
 SLOW = WriterSettings(chunk_mb=0.01, flush_s=60.0, queue_mb=1.0, min_free_mb=1.0)
 
 
-@pytest.mark.parametrize("compression", sorted(COMPRESSIONS))
+@pytest.mark.parametrize("compression", COMPRESSION_NAMES)
 def test_every_message_is_in_the_bag_as_it_was_given(tmp_path: Path, compression: str) -> None:
     sent = small_stream()
     folder = saved(tmp_path, sent, WriterSettings(compression=compression, chunk_mb=0.02, min_free_mb=1.0))
