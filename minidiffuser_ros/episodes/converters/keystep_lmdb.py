@@ -17,7 +17,7 @@ keystep t + 1 its target; the last one repeats its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -128,8 +128,8 @@ def _make(folder: Path, key: bytes, about: tuple[str, int, int, tuple[str, ...]]
     return demonstration_of(*about, steps), None
 
 
-def lifted_steps(content: Mapping[str, Any], options: KeystepOptions) -> list[LiftedStep]:
-    """The steps in a message. Raises EpisodeError saying what is missing or does not fit."""
+def lifted_steps(content: Mapping[str, Any], options: KeystepOptions) -> Iterator[LiftedStep]:
+    """The steps in a message, one at a time. Raises EpisodeError saying what is missing or does not fit."""
     action = array_in(dict(content), "action", "f", (None, 8))
     if not 2 <= len(action) <= MAX_STEPS:
         raise EpisodeError(f"it has {len(action)} keysteps, a start and at least one keypose are needed")
@@ -137,13 +137,11 @@ def lifted_steps(content: Mapping[str, Any], options: KeystepOptions) -> list[Li
     boxes = _robot_boxes(content, len(action), options.robot)
     # These stores keep no joints.
     joints = np.zeros(7)
-    return [
-        LiftedStep(clouds[t], pose_from_xyzw(row[:7], float(row[7] > 0.5)), joints, boxes[t])
-        for t, row in enumerate(action)
-    ]
+    for row, cloud, robot in zip(action, clouds, boxes, strict=True):
+        yield LiftedStep(cloud, pose_from_xyzw(row[:7], float(row[7] > 0.5)), joints, robot)
 
 
-def _pictured(content: Mapping[str, Any], count: int, spec: ObservationSpec) -> list[list[Cloud]]:
+def _pictured(content: Mapping[str, Any], count: int, spec: ObservationSpec) -> Iterator[list[Cloud]]:
     """A cloud per step and camera, of pictures of points."""
     points = array_in(dict(content), "pc", "f", (count, None, None, None, 3))
     colors = array_in(dict(content), "rgb", "uf", points.shape)
@@ -152,17 +150,17 @@ def _pictured(content: Mapping[str, Any], count: int, spec: ObservationSpec) -> 
             f"it has {points.shape[1]} cameras and the observation spec names {len(spec.cameras)} "
             f"({', '.join(spec.cameras)}): name those of the store, in its order"
         )
-    return [[cloud_of(p, c) for p, c in zip(points[t], colors[t], strict=True)] for t in range(count)]
+    return ([cloud_of(p, c) for p, c in zip(points[t], colors[t], strict=True)] for t in range(count))
 
 
-def _thinned(content: Mapping[str, Any], count: int) -> list[list[Cloud]]:
+def _thinned(content: Mapping[str, Any], count: int) -> Iterator[list[Cloud]]:
     """One merged cloud per step."""
     points, colors = content.get("xyz"), content.get("rgb")
     for name, arrays in (("xyz", points), ("rgb", colors)):
         listed = isinstance(arrays, list) and all(isinstance(a, np.ndarray) for a in arrays)
         if not listed or len(arrays or ()) != count:
             raise EpisodeError(f"'{name}' must be a list of {count} arrays, one per keystep")
-    return [[cloud_of(p, c)] for p, c in zip(points or (), colors or (), strict=True)]
+    return ([cloud_of(p, c)] for p, c in zip(points or (), colors or (), strict=True))
 
 
 def _robot_boxes(content: Mapping[str, Any], count: int, which: str) -> list[list[OrientedBox]]:

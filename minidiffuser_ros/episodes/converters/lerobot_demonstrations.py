@@ -166,7 +166,7 @@ class DemonstrationSource:
             raise EpisodeError("pictures of different sizes cannot be kept in one file: convert without them")
         scales = [round(c.depth_unit / DEPTH_UNIT) for c in cameras]
         depths = np.array([[v[1] for v in s.values()] for s in steps], np.uint32) * np.array(scales)[:, None, None]
-        trajectory = np.array(about.get("trajectory") or [], np.float32)
+        trajectory = np.asarray(about.get("trajectory", ()), np.float32)
         return Recording(
             np.array([[view.color for view, _ in s.values()] for s in steps]),
             np.where(depths < 2**16, depths, 0).astype(np.uint16),

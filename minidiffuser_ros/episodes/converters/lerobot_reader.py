@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
+from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError, MinidiffuserError
 from minidiffuser_ros.episodes.converters import lerobot_format as lerobot
 from minidiffuser_ros.episodes.converters.optional import need
 
@@ -24,12 +26,16 @@ MAX_JSON_BYTES = 2**26
 MAX_META_BYTES = 2**28
 MAX_GROUP_BYTES = 2**32  # of pictures in one row group, which stay packed until they are used
 MAX_NUMBER_BYTES = 2**28  # of the numbers of one episode
-MAX_ROWS = 100_000_000
+MAX_ROWS = 2**40
+MAX_FRAMES = 250_000  # of an episode: two hours at 30 a second
+# Of a table that describes episodes: rows, texts in a column, numbers in a column, bytes.
+TABLE_LIMITS = (1_000_000, 2_000_000, 50_000_000, MAX_META_BYTES)
 PLACE = re.compile(r"\{(chunk_index|file_index)(?::0(\d)d)?\}")
 EPISODE_COLUMNS = (
     "episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index",
     "dataset_to_index",
 )  # fmt: skip
+NOTED = ("episode_index", "name", "task", "variation", "seed", "instructions")
 
 
 @dataclass(frozen=True)
@@ -56,53 +62,53 @@ class LeRobotReader:
     def numbers(self, rows: Rows, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Columns of numbers [length, D] or [length] of an episode."""
         parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
-        for batch in self._batches(rows, list(names), range(rows.length)):
-            for name in names:
-                parts[name].append(self._numbers(batch[1].column(name), name))
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        with _damage_told(rows.file):
+            for _, batch in self._batches(rows, list(names), range(rows.length)):
+                for name in names:
+                    parts[name].append(self._numbers(batch.column(name), name))
+            return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
     def files(self, rows: Rows, names: Sequence[str], wanted: Sequence[int]) -> Iterator[tuple[int, dict[str, bytes]]]:
         """The picture files in the rows `wanted`, counted from the episode's first and ascending."""
-        left = sorted(wanted)
-        for start, batch in self._batches(rows, list(names), left):
-            for row in [row for row in left if start <= row < start + batch.num_rows]:
-                found = {}
-                for name in names:
-                    value = batch.column(name)[row - start].as_py()
-                    content = value.get("bytes") if isinstance(value, dict) else None
-                    if not isinstance(content, bytes):
-                        raise EpisodeError(
-                            f"'{name}' has no picture in row {row}: pictures beside the table are not read"
-                        )
-                    found[name] = content
-                yield row, found
+        with _damage_told(rows.file):
+            for start, batch in self._batches(rows, list(names), wanted):
+                for row in wanted[bisect_left(wanted, start) : bisect_left(wanted, start + batch.num_rows)]:
+                    yield (
+                        row,
+                        {name: self._file_in(batch.column(name)[row - start].as_py(), name, row) for name in names},
+                    )
+
+    @staticmethod
+    def _file_in(value: Any, name: str, row: int) -> bytes:
+        content = value.get("bytes") if isinstance(value, dict) else None
+        if not isinstance(content, bytes):
+            raise EpisodeError(f"'{name}' has no picture in row {row}: pictures beside the table are not read")
+        return content
 
     def _batches(self, rows: Rows, names: list[str], wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Number of its first row in the episode, and a batch, for the row groups in which some are wanted."""
-        with self._open(rows.file) as file:
+        # By reference: a short file can repeat a long picture without end.
+        pictures = [f"{name}.bytes" for name in names if self.features.get(name, {}).get("dtype") == "image"]
+        with self._open(rows.file, pictures) as file:
             begin = 0
             for group in range(file.metadata.num_row_groups):
                 end = begin + file.metadata.row_group(group).num_rows
-                inside = [row for row in wanted if begin <= row + rows.first < end]
-                if inside:
+                low, high = (bisect_left(wanted, at - rows.first) for at in (begin, end))
+                if low < high:
                     self._check_group(file, rows.file, group, names)
                     yield from self._batches_of(file, rows, names, group, begin)
                 begin = end
             if rows.first + rows.length > begin:
                 raise EpisodeError(f"{rows.file} has {begin} rows, the episode ends at {rows.first + rows.length}")
 
-    def _batches_of(self, file: Any, rows: Rows, names: list[str], group: int, begin: int) -> Iterator[tuple[int, Any]]:
+    @staticmethod
+    def _batches_of(file: Any, rows: Rows, names: list[str], group: int, begin: int) -> Iterator[tuple[int, Any]]:
         at = begin
-        try:
-            for batch in file.iter_batches(32, row_groups=[group], columns=names):
-                low, high = max(at, rows.first), min(at + batch.num_rows, rows.first + rows.length)
-                if low < high:
-                    yield low - rows.first, batch.slice(low - at, high - low)
-                at += batch.num_rows
-        except EpisodeError:
-            raise
-        except Exception as error:  # pyarrow raises OSError, its own and C++'s errors for damaged files
-            raise EpisodeError(f"{rows.file} is damaged ({_line(error)}): copy it again") from None
+        for batch in file.iter_batches(32, row_groups=[group], columns=names):
+            low, high = max(at, rows.first), min(at + batch.num_rows, rows.first + rows.length)
+            if low < high:
+                yield low - rows.first, batch.slice(low - at, high - low)
+            at += batch.num_rows
 
     def _check_group(self, file: Any, path: Path, group: int, names: list[str]) -> None:
         missing = [name for name in names if name not in file.schema_arrow.names]
@@ -163,8 +169,9 @@ class LeRobotReader:
         columns: dict[str, list[Any]] = {name: [] for name in EPISODE_COLUMNS}
         for path in sorted(self.root.glob("meta/episodes/*/*.parquet")):
             table = self._table(path, EPISODE_COLUMNS)
-            for name in columns:
-                columns[name] += table[name].to_pylist()
+            with _damage_told(path):
+                for name in columns:
+                    columns[name] += table[name].to_pylist()
         found = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         if not found:
             raise ConfigurationError(f"{self.root} describes no episodes in meta/episodes: name a dataset with some")
@@ -172,7 +179,10 @@ class LeRobotReader:
         for row in found:
             if not all(type(row[n]) is int and 0 <= row[n] <= MAX_ROWS for n in EPISODE_COLUMNS if n != "tasks"):
                 raise EpisodeError(f"{self.root} describes an episode by numbers that cannot be: {row!s:.120}")
-            if row["dataset_to_index"] - row["dataset_from_index"] != row["length"] or not row["length"]:
+            if (
+                row["dataset_to_index"] - row["dataset_from_index"] != row["length"]
+                or not 0 < row["length"] <= MAX_FRAMES
+            ):
                 raise EpisodeError(
                     f"{self.root}: episode {row['episode_index']} is said to have {row['length']} frames"
                 )
@@ -207,34 +217,83 @@ class LeRobotReader:
         path = self.root / lerobot.EXTRAS
         if not path.exists():
             return {}, None
-        table = self._table(path, ("episode_index", "name", "task", "variation", "seed", "instructions", "trajectory"))
+        table = self._table(path, (*NOTED, "trajectory"))
         try:
             kept = json.loads((table.schema.metadata or {})[b"minidiffuser"])
-            return {int(row["episode_index"]): row for row in table.to_pylist()}, dict(kept["spec"])
-        except (KeyError, TypeError, ValueError, RecursionError):
+            rows = table.select(list(NOTED)).to_pylist()
+            ways = table["trajectory"].combine_chunks()
+            for row, way in zip(rows, ways, strict=True):
+                row["trajectory"] = way.values.to_numpy(zero_copy_only=False)
+            return {int(row["episode_index"]): row for row in rows}, dict(kept["spec"])
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
             raise EpisodeError(f"{path} is damaged: copy it again, or delete it and give an observation spec") from None
 
     def _table(self, path: Path, names: Sequence[str]) -> Any:
-        with self._open(path) as file:
-            sizes = [file.metadata.row_group(n).total_byte_size for n in range(file.metadata.num_row_groups)]
-            if min(sizes, default=0) < 0 or sum(sizes) > MAX_META_BYTES or file.metadata.num_rows > MAX_ROWS:
-                raise EpisodeError(f"{path} claims {sum(sizes)} bytes, at most {MAX_META_BYTES} are read")
+        """A table of the description. Texts are read by reference: a short file can repeat a long one without end."""
+        with _damage_told(path), self._open(path) as file:
+            texts = self._claimed_texts(path, file)
             if missing := [name for name in names if name not in file.schema_arrow.names]:
                 raise EpisodeError(f"{path} has no columns {missing}")
-            try:
-                return file.read(columns=list(names))
-            except Exception as error:
-                raise EpisodeError(f"{path} is damaged ({_line(error)}): copy it again") from None
+        with _damage_told(path), self._open(path, texts) as file:
+            table = file.read(columns=list(names))
+            table.validate(full=True)
+            length = sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks)
+            if length > MAX_META_BYTES:
+                raise EpisodeError(f"{path} has texts of {length} bytes, at most {MAX_META_BYTES} are read")
+            return table
 
-    def _open(self, path: Path) -> Any:
+    @staticmethod
+    def _claimed_texts(path: Path, file: Any) -> list[str]:
+        """The columns of texts, where a table claims no more than can be."""
+        about = file.metadata
+        groups = [about.row_group(n) for n in range(about.num_row_groups)]
+        columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+        texts = [column for column in columns if column.physical_type == "BYTE_ARRAY"]
+        claims = (
+            about.num_rows,
+            max((column.num_values for column in texts), default=0),
+            max((column.num_values for column in columns), default=0),
+            sum(group.total_byte_size for group in groups),
+        )
+        if any(not 0 <= claim <= limit for claim, limit in zip(claims, TABLE_LIMITS, strict=True)):
+            raise EpisodeError(
+                f"{path} claims {claims[0]} rows, {claims[1]} texts or {claims[2]} numbers in a column and "
+                f"{claims[3]} bytes, at most {TABLE_LIMITS} are read"
+            )
+        return sorted({column.path_in_schema for column in texts})
+
+    def _open(self, path: Path, by_reference: Sequence[str] = ()) -> Any:
         pq = need("pyarrow.parquet", lerobot.PURPOSE)
         if not path.resolve().is_relative_to(self.root.resolve()):
             raise EpisodeError(f"{path} leads out of the dataset")
-        try:
-            return pq.ParquetFile(path, memory_map=False, pre_buffer=False)
-        except Exception as error:
-            raise EpisodeError(f"{path} cannot be read ({_line(error)}): copy it again") from None
+        with _damage_told(path):
+            return pq.ParquetFile(path, pre_buffer=False, read_dictionary=list(by_reference))
 
 
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:120]
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    """Whatever a damaged file makes pyarrow raise becomes one sentence that names it."""
+    try:
+        yield
+    except MinidiffuserError:
+        raise
+    except Exception as error:  # OSError, pyarrow's own, UnicodeDecodeError of a column's name, and others
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise EpisodeError(
+            f"{path} cannot be read ({type(error).__name__}: {reason:.80}): it is damaged, copy it again"
+        ) from None
+
+
+def _text_bytes(array: Any) -> int:
+    """How long the texts of an array would be one after the other, which holds them by reference."""
+    pc = need("pyarrow.compute", lerobot.PURPOSE)
+    while hasattr(array, "flatten") and hasattr(array, "offsets"):
+        array = array.flatten()
+    if not hasattr(array, "dictionary"):
+        return 0
+    counts = pc.value_counts(array.indices).flatten() if len(array) else ()
+    if not counts:
+        return 0
+    lengths = pc.fill_null(pc.binary_length(array.dictionary), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    used = pc.fill_null(counts[0], 0).to_numpy(zero_copy_only=False)
+    return int((lengths[used] * counts[1].to_numpy(zero_copy_only=False)).sum()) if len(lengths) else 0

@@ -19,13 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, FrankaKinematics
-from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import ObservationSpec
@@ -54,6 +52,9 @@ from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.perception.builder import CameraView, lift
 from minidiffuser_ros.perception.calibration import BASE_FRAME
 
+if TYPE_CHECKING:
+    from minidiffuser_ros.arm.kinematics import FrankaKinematics
+
 # The table of Mini-Diffuser's authors, whose top lies 4 cm below the origin.
 REAL_SPEC = ObservationSpec(
     policy_frame="table",
@@ -64,7 +65,6 @@ REAL_SPEC = ObservationSpec(
     table_height=-0.04,
     cameras=("front",),
 )
-FINGER_TRAVEL = 0.5 * MAX_GRIPPER_WIDTH
 RIGID_TOLERANCE = 1e-3
 # Farther than this from where its joints put it, a tool was measured in another frame.
 TOOL_TOLERANCE = 0.03
@@ -143,7 +143,11 @@ class _StepReader:
 
     def __init__(self, file: GuardedFile, layout: StepLayout, options: StepOptions) -> None:
         self._file, self._layout, self._spec = file, layout, options.spec
-        self._kinematics = FrankaKinematics() if options.remove_robot else None
+        self._kinematics: FrankaKinematics | None = None
+        if options.remove_robot:
+            from minidiffuser_ros.arm import kinematics  # needs mujoco, which reading does not
+
+            self._kinematics = kinematics.FrankaKinematics()
 
     def step(self, top: str) -> LiftedStep:
         """The step at a path. Raises EpisodeError for what is missing or does not fit."""
@@ -174,6 +178,8 @@ class _StepReader:
             raise EpisodeError(
                 f"'{top}': the tool is {away:.3f} m from where the joints put it: {BASE_FRAME} is another frame"
             )
+        from minidiffuser_ros.arm.self_shape import robot_volumes
+
         return robot_volumes(self._kinematics)(joints, pose.opening)
 
     def _cloud(self, top: str) -> Cloud:

@@ -130,7 +130,8 @@ def test_a_link_out_of_the_dataset_is_not_followed(tmp_path: Path) -> None:
         ({"length": 3}, "is said to have 3 frames"),
         ({"length": 0, "dataset_to_index": 0}, "is said to have 0 frames"),
         ({"dataset_from_index": -5, "dataset_to_index": 0}, "numbers that cannot be"),
-        ({"length": 2**40, "dataset_to_index": 2**40}, "numbers that cannot be"),
+        ({"length": 2**41, "dataset_to_index": 2**41}, "numbers that cannot be"),
+        ({"length": 2**30, "dataset_to_index": 2**30}, "is said to have 1073741824 frames"),
         ({"length": 1000, "dataset_to_index": 1000}, "the episode ends at 1000|its rows are those"),
     ],
 )
@@ -140,6 +141,28 @@ def test_an_episode_whose_rows_are_not_its_own_is_refused(tmp_path: Path, change
     rows = pq.read_table(path).to_pylist()
     pq.write_table(pa.Table.from_pylist([rows[0] | change, *rows[1:]]), path)
     refused(root, EpisodeError, message)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([["x" * 200_000] * 300_000, ["b"]], "has texts of 60000000001 bytes"),
+        ([["b"] * 3_000_000, ["b"]], "3000001 texts"),
+    ],
+)
+def test_a_short_table_that_unfolds_into_a_long_one_is_refused(tmp_path: Path, column: Any, message: str) -> None:
+    root = write_dataset(tmp_path / "set")
+    path = root / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    sizes, words = [len(texts) for texts in column], [texts[0] for texts in column]
+    indices = pa.array(np.repeat(np.arange(2, dtype=np.int32), sizes))
+    texts = pa.DictionaryArray.from_arrays(indices, pa.array(words))
+    unfolding = pa.ListArray.from_arrays(pa.array([0, sizes[0], sum(sizes)], pa.int32()), texts)
+    pq.write_table(table.set_column(1, "tasks", unfolding), path, store_schema=False)
+    assert path.stat().st_size < 1_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused(root, EpisodeError, message)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
 
 def bomb(width: int, height: int, data: int = 2**24) -> bytes:
