@@ -27,9 +27,7 @@ def _add_cache(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-task", type=int, default=0, metavar="N", help="at most so many of each task (default: all)"
     )
-    parser.add_argument(
-        "--skip-unreadable", action="store_true", help="leave out what cannot be read instead of stopping"
-    )
+    parser.add_argument("--keep-going", action="store_true", help="leave out what cannot be read instead of stopping")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
 
 
@@ -37,7 +35,7 @@ def _cache(args: argparse.Namespace) -> int:
     """Build it; 1 where something was left out because it could not be read."""
     from minidiffuser_ros.episodes.cache_build import build_cache
 
-    report = build_cache(args.sources, args.out, args.workers, choice_of(args, args.per_task), args.skip_unreadable)
+    report = build_cache(args.sources, args.out, args.workers, choice_of(args, args.per_task), args.keep_going)
     for name, same_as in report.duplicates[:SHOWN_DUPLICATES]:
         print(f"left out: {name} holds the same as {same_as}")
     if len(report.duplicates) > SHOWN_DUPLICATES:

@@ -44,11 +44,11 @@ class BuildReport:
 
 
 def build_cache(
-    sources: Sequence[Path], out: Path, workers: int = 1, keep: Choice = SUCCESSES, skip_unreadable: bool = False
+    sources: Sequence[Path], out: Path, workers: int = 1, keep: Choice = SUCCESSES, keep_going: bool = False
 ) -> BuildReport:
     """Write the chosen episodes of the source folders to a new cache.
 
-    Raises EpisodeError for sources that cannot be read (or are left out, with skip_unreadable), for episodes of
+    Raises EpisodeError for sources that cannot be read (or are left out, with keep_going), for episodes of
     different observation specs, where nothing is left, and where the cache cannot be written; ConfigurationError where
     `out` exists. Whatever it raises, what is done is kept, and the same call goes on.
     """
@@ -64,10 +64,10 @@ def build_cache(
     try:
         with _partial_folder(out) as partial:
             parts, duplicates = _ready_parts(candidates, keep.per_task, partial, workers, problems)
-            if problems and not skip_unreadable:
+            if problems and not keep_going:
                 raise EpisodeError(
                     f"{len(problems)} of {len(found)} episodes cannot be read, the first: {min(problems.values())}; "
-                    "mend or remove them, or leave them out with --skip-unreadable"
+                    "mend or remove them, or leave them out with --keep-going"
                 )
             not_chosen = dict(Counter(e.outcome for e in episodes) - Counter(e.outcome for e in candidates))
             if not parts:

@@ -188,9 +188,9 @@ def test_so_many_of_a_task_are_so_many_different_ones(tmp_path: Path) -> None:
 def test_what_cannot_be_read_stops_the_build_or_is_left_out_on_demand(tmp_path: Path) -> None:
     source, out = files(tmp_path / "npz", range(4)), tmp_path / "out"
     (source / "push" / "000001.npz").write_bytes(b"PK\x03\x04")
-    with pytest.raises(EpisodeError, match=r"1 of 4 episodes cannot be read, the first: .*000001.npz.*--skip-unread"):
+    with pytest.raises(EpisodeError, match=r"1 of 4 episodes cannot be read, the first: .*000001.npz.*--keep-going"):
         build_cache([source], out)
-    report = build_cache([source], out, skip_unreadable=True)
+    report = build_cache([source], out, keep_going=True)
     assert len(report.unreadable) == 1
     assert [d.seed for d in load_cache(out)] == [0, 2, 3]
 
