@@ -5,7 +5,6 @@ Only what is not a picture is kept in memory; pictures pass by one after the oth
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Collection, Iterator
 from functools import cache, cached_property
 from pathlib import Path
@@ -120,7 +119,7 @@ class EpisodeReader:
             content = unpacked
         try:
             return typestore().deserialize_cdr(content, channel.type)
-        except (ValueError, IndexError, TypeError, AssertionError, OverflowError, MemoryError, struct.error):
+        except Exception:  # damaged bytes make it raise almost anything
             raise EpisodeError(
                 f"{self.folder}: a message on {channel.topic} is no {channel.type}: the recording is damaged"
             ) from None

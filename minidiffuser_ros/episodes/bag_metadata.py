@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from minidiffuser_ros.contract.episode import EpisodeInfo
@@ -14,7 +15,9 @@ from minidiffuser_ros.contract.errors import EpisodeError
 
 METADATA = "metadata.yaml"
 ROOT_KEY = "rosbag2_bagfile_information"
-MAX_BYTES = 1 << 18  # an episode's takes 10 KiB; YAML takes a hundred times its size in memory
+MAX_BYTES = 1 << 17  # an episode's takes 10 KiB; YAML takes a hundred times its size in memory
+OPENING, CLOSING = list(b"[{"), list(b"]}")
+MAX_NESTED = 64  # brackets in brackets; PyYAML takes the square of this, and libyaml's stack overflows
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ def _content(path: Path) -> Any:
         ) from None
     if len(text) > MAX_BYTES:
         raise EpisodeError(f"{path} is larger than {MAX_BYTES >> 10} KiB: it does not describe an episode")
+    codes = np.frombuffer(text, np.uint8)
+    depth = np.cumsum(np.isin(codes, OPENING).astype(np.int64) - np.isin(codes, CLOSING))
+    if depth.max(initial=0) > MAX_NESTED:
+        raise EpisodeError(f"{path} has more than {MAX_NESTED} brackets in each other: it does not describe an episode")
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeError, ValueError, RecursionError, TypeError, KeyError, OverflowError):

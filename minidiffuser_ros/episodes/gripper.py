@@ -12,7 +12,7 @@ from minidiffuser_ros.episodes.traces import Traces
 
 Array = NDArray[np.float64]
 
-ASKED_STEP = 0.05  # a smaller change of the target is none
+ASKED_STEP, TARGET_NOISE = 0.05, 0.01  # a smaller change of the target is none; it moves on as long as by this
 MOVED = 0.1  # of the measured opening: less is noise, or a finger that gives way
 SETTLED = 0.03  # as close to where it ends counts as arrived
 WIDE_OPEN = 0.8  # measured, where nothing tells what was asked
@@ -30,8 +30,8 @@ class GripperChange:
 def gripper_changes(traces: Traces, window_s: float, timeout_s: float) -> list[GripperChange]:
     """Every change, in order: from what was asked where that was recorded, otherwise from the measured opening.
 
-    Targets that follow each other within `window_s` are one change. The fingers rest when the opening stays as it is
-    for `window_s`; a change after which they never move is done at once, and none takes longer than `timeout_s`.
+    A change ends when the target stays as it is for `window_s`. The fingers rest when the opening stays as it is for
+    as long; a change after which they never move is done at once, and none takes longer than `timeout_s`.
     """
     if np.isfinite(traces.gripper_target).any():
         return _asked_changes(traces, window_s, timeout_s)
@@ -40,9 +40,10 @@ def gripper_changes(traces: Traces, window_s: float, timeout_s: float) -> list[G
 
 def asked_opening(traces: Traces, changes: list[GripperChange]) -> Array:
     """[N] the opening asked for in [0, 1]; measured openings alone tell only closed from open."""
-    if np.isfinite(traces.gripper_target).any():
-        return _targets(traces)
-    if changes:
+    known = np.isfinite(traces.gripper_target)
+    if known.any():
+        first = _snapped(float(traces.gripper_target[known.argmax()]))
+    elif changes:
         first = 1.0 - round(changes[0].opening)
     else:
         first = float(traces.opening[0] > 0.5)
@@ -52,25 +53,32 @@ def asked_opening(traces: Traces, changes: list[GripperChange]) -> Array:
     return asked
 
 
-def _targets(traces: Traces) -> Array:
-    """[N] without gaps: before the first target counts as the first one."""
-    known = np.isfinite(traces.gripper_target)
-    first = traces.gripper_target[known.argmax()]
-    return np.where(known, traces.gripper_target, first)
+def _snapped(opening: float) -> float:
+    """Before its first command the arm node tells what it measures, which is never quite open."""
+    return 0.0 if opening < SETTLED else 1.0 if opening > 1.0 - SETTLED else opening
 
 
 def _asked_changes(traces: Traces, window_s: float, timeout_s: float) -> list[GripperChange]:
-    seconds, target = traces.seconds, _targets(traces)
-    steps = np.flatnonzero(np.abs(np.diff(target)) > 1e-6) + 1
-    changes: list[GripperChange] = []
-    groups = np.split(steps, np.flatnonzero(np.diff(seconds[steps]) > window_s) + 1) if len(steps) else []
-    for number, group in enumerate(groups):
-        if abs(target[group[-1]] - target[group[0] - 1]) < ASKED_STEP:
-            continue
-        limit = int(groups[number + 1][0]) if number + 1 < len(groups) else len(seconds)
-        done = _rest(traces, int(group[-1]), limit, window_s, timeout_s)
-        changes.append(GripperChange(int(group[0]), done, float(target[group[-1]])))
-    return changes
+    seconds, known = traces.seconds, np.isfinite(traces.gripper_target)
+    # Before the first target counts as the first one.
+    target = np.where(known, traces.gripper_target, traces.gripper_target[known.argmax()])
+    spans: list[tuple[int, int]] = []
+    before, index = target[0], 0
+    while len(away := np.flatnonzero(np.abs(target[index:] - before) > ASKED_STEP)):
+        start = end = index + int(away[0])
+        while True:
+            ahead = target[end : int(np.searchsorted(seconds, seconds[end] + window_s, side="right"))]
+            if np.ptp(ahead) <= TARGET_NOISE:
+                break
+            end += 1
+        if abs(target[end] - before) > ASKED_STEP:
+            spans.append((start, end))
+        before, index = target[end], end
+    limits = [start for start, _ in [*spans, (len(seconds), 0)]][1:]
+    return [
+        GripperChange(start, _rest(traces, end, limit, window_s, timeout_s), _snapped(float(target[end])))
+        for (start, end), limit in zip(spans, limits, strict=True)
+    ]
 
 
 def _rest(traces: Traces, asked: int, limit: int, window_s: float, timeout_s: float) -> int:

@@ -92,6 +92,35 @@ def test_a_stop_is_one_keypose_however_long_it_lasts(rate_hz: float, hold_s: flo
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_a_twitch_does_not_make_two_stops_of_one(rate_hz: float) -> None:
+    script = Script().hold(0.5).move(1).hold(0.6).move(2, seconds=0.06, size=0.03).hold(0.6).move(3).hold(0.5)
+    traces = script.traces(rate_hz)
+    assert joint_speeds(traces, 0.05)[(traces.seconds > 2.1) & (traces.seconds < 2.6)].max() > 0.1
+    assert len(seconds_of(traces)) == 2
+    assert len(seconds_of(traces, KeyposeSettings(cooldown_s=0.01))) == 3
+
+
+def test_of_stops_that_are_close_the_later_stays() -> None:
+    script = Script().hold(0.5).move(1).hold(0.3).move(2, seconds=0.5, size=0.2).hold(0.3)
+    second = script.now_s
+    traces = script.move(3, seconds=1.5).hold(0.5).traces()
+    assert len(seconds_of(traces)) == 3
+    found = seconds_of(traces, KeyposeSettings(merge_s=1.0))
+    assert len(found) == 2
+    assert found[0] == pytest.approx(second, abs=0.15)
+
+
+def test_of_a_stop_close_to_a_change_of_the_gripper_the_change_stays() -> None:
+    script = Script().hold(0.5).move(1).ask(0.0, floor=0.8).move(4, seconds=0.9, size=0.5).hold(0.4)
+    traces = script.move(5, seconds=1.5).hold(0.5).traces()
+    assert len(seconds_of(traces)) == 3
+    found = seconds_of(traces, KeyposeSettings(merge_s=1.2))
+    assert len(found) == 2
+    # The fingers rest a quarter of a second after they were asked to.
+    assert found[0] == pytest.approx(1.7 + 0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_where_it_begins_is_no_keypose_and_where_it_ends_is_one(rate_hz: float) -> None:
     resting = Script().hold(2.0).move(1).hold(1.0).traces(rate_hz)
     assert discover_keyposes(resting).tolist() == [len(resting.times_ns) - 1]
@@ -164,6 +193,16 @@ def test_a_trigger_pulled_slowly_is_one_change_of_the_gripper() -> None:
     script.hold(0.6).move(2).hold(0.5)
     for rate_hz in RATES_HZ:
         assert [k.keypose.opening for k in episode_keyposes(script.traces(rate_hz, NOISE))] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_before_the_first_command_the_target_may_be_what_is_measured(rate_hz: float) -> None:
+    script, places = pick_and_place()
+    traces = script.traces(rate_hz, NOISE)
+    uncommanded = traces.gripper_target == 1.0
+    uncommanded[int(np.argmin(uncommanded)) :] = False
+    noisy = 0.99 + np.random.default_rng(0).normal(0.0, 0.002, len(uncommanded))
+    assert_found(replace(traces, gripper_target=np.where(uncommanded, noisy, traces.gripper_target)), places)
 
 
 @pytest.mark.parametrize("velocities", [False, True])

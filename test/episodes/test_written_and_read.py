@@ -1,0 +1,58 @@
+"""What the recorder writes is what the reader reads, whatever compressed it, and after a repair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
+from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.episodes.bag import END_OF_TIME, EpisodeReader
+from minidiffuser_ros.episodes.bag_metadata import read_metadata
+from minidiffuser_ros.episodes.demonstration import ARRAYS
+from minidiffuser_ros.episodes.mcap_file import McapFile
+from minidiffuser_ros.episodes.samples import demonstration_from_episode
+
+writer = pytest.importorskip("minidiffuser_ros.episodes.writer")
+library = pytest.importorskip("minidiffuser_ros.episodes.library")
+repair = pytest.importorskip("minidiffuser_ros.episodes.repair")
+
+
+@pytest.mark.parametrize("compression", ["zstd", "lz4", "none"])
+def test_an_episode_from_the_writer_gives_the_same_demonstration(
+    recorded: tuple[Path, list[Keypose]], tmp_path: Path, compression: str
+) -> None:
+    source = EpisodeReader(recorded[0])
+    settings = writer.WriterSettings(compression=compression, chunk_mb=0.3, min_free_mb=1.0)
+    episode = writer.EpisodeWriter(tmp_path, source.info.labelled(UNLABELLED), settings)
+    with McapFile(read_metadata(recorded[0]).file) as file:
+        topics = [channel.topic for channel in file.channels.values()]
+        for channel, log_ns, content in file.messages(topics, 0, END_OF_TIME):
+            assert episode.write(channel.topic, log_ns, content)
+    folder = episode.save()
+    with pytest.raises(EpisodeError, match="is labelled 'unlabelled'"):
+        demonstration_from_episode(folder)
+    library.label_episode(folder, SUCCESS)
+    assert EpisodeReader(folder).info == source.info
+    found, expected = demonstration_from_episode(folder), demonstration_from_episode(recorded[0])
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_what_is_left_of_a_killed_recording_is_read_once_it_is_repaired(
+    recorded: tuple[Path, list[Keypose]], tmp_path: Path
+) -> None:
+    partial = tmp_path / f"{recorded[0].name}.partial"
+    partial.mkdir()
+    content = next(recorded[0].glob("*.mcap")).read_bytes()
+    (partial / f"{recorded[0].name}.mcap").write_bytes(content[: int(0.7 * len(content))])
+    (partial / "metadata.yaml").write_bytes((recorded[0] / "metadata.yaml").read_bytes())
+    with pytest.raises(EpisodeError, match="repair it first"):
+        demonstration_from_episode(partial)
+    folder = repair.repair_episode(partial).folder
+    library.label_episode(folder, SUCCESS)
+    counts = demonstration_from_episode(folder).counts
+    assert 3 <= len(counts) < 7
