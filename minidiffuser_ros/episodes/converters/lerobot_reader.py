@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError, MinidiffuserError
 from minidiffuser_ros.episodes.converters import lerobot_format as lerobot
 from minidiffuser_ros.episodes.converters.optional import need
+from minidiffuser_ros.episodes.converters.parquet_claims import claims_of
 
 MAX_JSON_BYTES = 2**26
 MAX_META_BYTES = 2**28
 MAX_GROUP_BYTES = 2**32  # of pictures in one row group, which stay packed until they are used
-MAX_NUMBER_BYTES = 2**28  # of the numbers of one episode
+MAX_PER_ROW = 64  # values of a column: a pose has 16
 MAX_ROWS = 2**40
 MAX_FRAMES = 250_000  # of an episode: two hours at 30 a second
 # Of a table that describes episodes: rows, texts in a column, numbers in a column, bytes.
@@ -56,7 +57,9 @@ class LeRobotReader:
         self.root = root
         self.info = self._load_info()
         self.features: dict[str, dict[str, Any]] = self.info["features"]
-        self.episodes = self._load_episodes()
+        files = [path for path in sorted(root.rglob("*.parquet")) if path.is_file() and self._is_inside(path)]
+        self._claims = claims_of(files)
+        self.episodes = self._load_episodes([path for path in files if path.match("meta/episodes/*/*.parquet")])
         self.extras, self.spec = self._load_extras()
 
     def numbers(self, rows: Rows, names: Sequence[str]) -> dict[str, NDArray[Any]]:
@@ -89,13 +92,22 @@ class LeRobotReader:
         """Number of its first row in the episode, and a batch, for the row groups in which some are wanted."""
         # By reference: a short file can repeat a long picture without end.
         pictures = [f"{name}.bytes" for name in names if self.features.get(name, {}).get("dtype") == "image"]
+        claims = self._claims.get(rows.file)
+        if claims is None:
+            raise EpisodeError(f"{rows.file} cannot be read: there is no such file")
+        if claims.lowest < 0 or claims.largest_group > MAX_GROUP_BYTES or claims.values_per_row > MAX_PER_ROW:
+            raise EpisodeError(
+                f"{rows.file} claims {claims.largest_group} bytes in a group of rows and {claims.values_per_row:.0f} "
+                f"values in one, at most {MAX_GROUP_BYTES} and {MAX_PER_ROW} are read"
+            )
         with self._open(rows.file, pictures) as file:
+            if missing := [name for name in names if name not in file.schema_arrow.names]:
+                raise EpisodeError(f"{rows.file} has no columns {missing}, which {lerobot.INFO} describes")
             begin = 0
             for group in range(file.metadata.num_row_groups):
                 end = begin + file.metadata.row_group(group).num_rows
                 low, high = (bisect_left(wanted, at - rows.first) for at in (begin, end))
                 if low < high:
-                    self._check_group(file, rows.file, group, names)
                     yield from self._batches_of(file, rows, names, group, begin)
                 begin = end
             if rows.first + rows.length > begin:
@@ -109,24 +121,6 @@ class LeRobotReader:
             if low < high:
                 yield low - rows.first, batch.slice(low - at, high - low)
             at += batch.num_rows
-
-    def _check_group(self, file: Any, path: Path, group: int, names: list[str]) -> None:
-        missing = [name for name in names if name not in file.schema_arrow.names]
-        if missing:
-            raise EpisodeError(f"{path} has no columns {missing}, which {lerobot.INFO} describes")
-        about = file.metadata.row_group(group)
-        columns = [about.column(n) for n in range(about.num_columns)]
-        wanted = [c for c in columns if c.path_in_schema.split(".")[0] in names or self._of(c, names)]
-        size = sum(column.total_uncompressed_size for column in wanted)
-        pictures = any(self.features.get(name, {}).get("dtype") == "image" for name in names)
-        limit = MAX_GROUP_BYTES if pictures else MAX_NUMBER_BYTES
-        if not 0 <= size <= limit or about.num_rows > MAX_ROWS:
-            raise EpisodeError(f"{path} claims {size} bytes in a row group, at most {limit} are read")
-
-    @staticmethod
-    def _of(column: Any, names: list[str]) -> bool:
-        """Whether a column in the file belongs to one of the features, whose names have dots in them."""
-        return any(column.path_in_schema == name or column.path_in_schema.startswith(f"{name}.") for name in names)
 
     def _numbers(self, column: Any, name: str) -> NDArray[Any]:
         length = self._length(name)
@@ -165,9 +159,9 @@ class LeRobotReader:
             raise EpisodeError(f"{path} does not describe features and their rate: copy it again")
         return dict(info)
 
-    def _load_episodes(self) -> list[Rows]:
+    def _load_episodes(self, paths: Sequence[Path]) -> list[Rows]:
         columns: dict[str, list[Any]] = {name: [] for name in EPISODE_COLUMNS}
-        for path in sorted(self.root.glob("meta/episodes/*/*.parquet")):
+        for path in paths:
             table = self._table(path, EPISODE_COLUMNS)
             with _damage_told(path):
                 for name in columns:
@@ -208,14 +202,14 @@ class LeRobotReader:
             lambda m: str(values[m[1]]).zfill(int(m[2] or 0)), template if isinstance(template, str) else "{"
         )
         path = self.root / name
-        if "{" in name or Path(name).is_absolute() or not path.resolve().is_relative_to(self.root.resolve()):
+        if "{" in name or Path(name).is_absolute() or not self._is_inside(path):
             raise EpisodeError(f"{self.root}: the template of paths {template!r:.80} leads out of the dataset")
         return path
 
     def _load_extras(self) -> tuple[dict[int, dict[str, Any]], dict[str, Any] | None]:
         """What this package noted of each episode, and the spec; nothing where another program made the dataset."""
         path = self.root / lerobot.EXTRAS
-        if not path.exists():
+        if path not in self._claims:
             return {}, None
         table = self._table(path, (*NOTED, "trajectory"))
         try:
@@ -230,11 +224,16 @@ class LeRobotReader:
 
     def _table(self, path: Path, names: Sequence[str]) -> Any:
         """A table of the description. Texts are read by reference: a short file can repeat a long one without end."""
-        with _damage_told(path), self._open(path) as file:
-            texts = self._claimed_texts(path, file)
+        claims = self._claims[path]
+        made = (claims.rows, claims.texts, claims.values, claims.size)
+        if claims.lowest < 0 or any(claim > limit for claim, limit in zip(made, TABLE_LIMITS, strict=True)):
+            raise EpisodeError(
+                f"{path} claims {made[0]} rows, {made[1]} texts or {made[2]} numbers in a column and {made[3]} bytes, "
+                f"at most {TABLE_LIMITS} are read"
+            )
+        with _damage_told(path), self._open(path, claims.text_columns) as file:
             if missing := [name for name in names if name not in file.schema_arrow.names]:
                 raise EpisodeError(f"{path} has no columns {missing}")
-        with _damage_told(path), self._open(path, texts) as file:
             table = file.read(columns=list(names))
             table.validate(full=True)
             length = sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks)
@@ -242,30 +241,12 @@ class LeRobotReader:
                 raise EpisodeError(f"{path} has texts of {length} bytes, at most {MAX_META_BYTES} are read")
             return table
 
-    @staticmethod
-    def _claimed_texts(path: Path, file: Any) -> list[str]:
-        """The columns of texts, where a table claims no more than can be."""
-        about = file.metadata
-        groups = [about.row_group(n) for n in range(about.num_row_groups)]
-        columns = [group.column(n) for group in groups for n in range(group.num_columns)]
-        texts = [column for column in columns if column.physical_type == "BYTE_ARRAY"]
-        claims = (
-            about.num_rows,
-            max((column.num_values for column in texts), default=0),
-            max((column.num_values for column in columns), default=0),
-            sum(group.total_byte_size for group in groups),
-        )
-        if any(not 0 <= claim <= limit for claim, limit in zip(claims, TABLE_LIMITS, strict=True)):
-            raise EpisodeError(
-                f"{path} claims {claims[0]} rows, {claims[1]} texts or {claims[2]} numbers in a column and "
-                f"{claims[3]} bytes, at most {TABLE_LIMITS} are read"
-            )
-        return sorted({column.path_in_schema for column in texts})
+    def _is_inside(self, path: Path) -> bool:
+        """Whether a path, with its links followed, stays in the dataset."""
+        return path.resolve().is_relative_to(self.root.resolve())
 
     def _open(self, path: Path, by_reference: Sequence[str] = ()) -> Any:
         pq = need("pyarrow.parquet", lerobot.PURPOSE)
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            raise EpisodeError(f"{path} leads out of the dataset")
         with _damage_told(path):
             return pq.ParquetFile(path, pre_buffer=False, read_dictionary=list(by_reference))
 

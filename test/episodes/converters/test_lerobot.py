@@ -150,6 +150,24 @@ def test_pictures_and_the_way_between_them_are_kept_exactly(demos: Path, dataset
             np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), err_msg=field.name)
 
 
+def test_pictures_of_an_episode_are_kept_and_depth_in_millimetres_stays_exact(
+    recorded: tuple[Path, list[Keypose]], tmp_path: Path
+) -> None:
+    export_lerobot(recorded[0], tmp_path / "dataset")
+    import_lerobot(tmp_path / "dataset", tmp_path / "back", LeRobotOptions(keep_pictures=True))
+    rows, kept = rows_of(tmp_path / "dataset"), load_recording(next(tmp_path.glob("back/*/*.npz")))
+    steps = np.flatnonzero(rows["keypose.is_step"].to_numpy(False))
+    assert len(kept.trajectory) == 0
+    for step, row in enumerate(steps.tolist()):
+        for number, camera in enumerate(("front", "wrist")):
+            color, depth = (
+                np.array(Image.open(io.BytesIO(rows[f"observation.images.{camera}{end}"][row].as_py()["bytes"])))
+                for end in ("", "_depth")
+            )
+            np.testing.assert_array_equal(kept.images[step, number], color)
+            np.testing.assert_array_equal(kept.depths[step, number], np.where(depth > 6553, 0, depth * 10))
+
+
 # LeRobot's own description of a dataset: the fields of its DatasetInfo and the features it adds itself.
 INFO_FIELDS = {
     "codebase_version": str, "fps": int, "features": dict, "total_episodes": int, "total_frames": int,
