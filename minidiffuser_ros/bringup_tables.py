@@ -118,7 +118,7 @@ RECORD = Bringup(
         *ROBOT_ARGUMENTS,
         Argument("out", "episodes", "folder of the episodes"),
         Argument("teleop", NONE, "device that leads the arm; a keyboard needs a terminal of its own: "
-                 "ros2 run minidiffuser_ros teleop", (NONE, "joystick", "spacemouse", "guiding")),
+                 "ros2 run minidiffuser_ros teleop", (NONE, "joystick", "spacemouse")),
         Argument("operator", NONE, f"'{SCRIPTED}': the simulator's expert teleoperates, unattended", (NONE, SCRIPTED)),
         Argument("tasks", "push_button", "tasks of the simulation; the scripted operator takes them in turn"),
         Argument("episodes", "20", "episodes a task that the scripted operator records"),
@@ -143,7 +143,7 @@ RECORD = Bringup(
         ),
         NodeEntry("recorder", "recorder", {"root": ("out", str), "calibration": ("calibration", str)}),
         NodeEntry(
-            "teleop", "teleop", {"device": ("teleop", str)}, only_if={"teleop": ("joystick", "spacemouse", "guiding")}
+            "teleop", "teleop", {"device": ("teleop", str)}, only_if={"teleop": ("joystick", "spacemouse")}
         ),
         NodeEntry(
             "operator",

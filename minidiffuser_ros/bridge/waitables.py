@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rclpy.action import ActionServer as RclpyActionServer
+
 
 class LeavesQuietly:
     """Put before rclpy's action client or server among the bases."""
@@ -27,3 +29,7 @@ class LeavesQuietly:
     def is_ready(self, wait_set: Any) -> bool:
         """See the base class."""
         return not self._gone and bool(super().is_ready(wait_set))  # type: ignore[misc]
+
+
+class ActionServer(LeavesQuietly, RclpyActionServer):
+    """`rclpy.action.ActionServer` that may be destroyed while its node spins."""

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.action import ActionServer
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
@@ -27,6 +26,7 @@ from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
+from minidiffuser_ros.bridge.waitables import ActionServer
 from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm_goals import GoalRunner

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.parameter import Parameter
@@ -22,6 +22,7 @@ from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.robot_graph import RobotGraph
 from minidiffuser_ros.bridge.run_reporter import RunReporter, Watch
 from minidiffuser_ros.bridge.telemetry import result_message
+from minidiffuser_ros.bridge.waitables import ActionServer
 from minidiffuser_ros.bridge.worker import Cancelled, Worker
 from minidiffuser_ros.contract.errors import (
     BusyError,

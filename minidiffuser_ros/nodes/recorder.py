@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
@@ -36,6 +36,7 @@ from minidiffuser_ros.bridge.recording import (
     extra_topics,
     recorded_types,
 )
+from minidiffuser_ros.bridge.waitables import ActionServer
 from minidiffuser_ros.bridge.worker import Worker
 from minidiffuser_ros.contract.errors import BusyError, ConfigurationError, EpisodeError, MinidiffuserError
 from minidiffuser_ros.contract.observation import CameraMount
