@@ -10,9 +10,9 @@ EXTRAS = {
     "perception": ["open3d-cpu>=0.19,<0.21"],
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1.2,<2"],
     # Recorded episodes: rosbag2 files without ROS.
-    "recording": ["rosbags>=0.11,<0.12"],
+    "recording": ["mcap>=1.2,<2", "rosbags>=0.11,<0.12"],
     # Demonstrations from and for other projects.
-    "converters": ["h5py>=3.12,<4", "lmdb>=1.6,<4", "msgpack>=1.1,<2", "pyarrow>=18,<27"],
+    "converters": ["h5py>=3.12,<4", "msgpack>=1.1,<2", "pyarrow>=18,<27"],
     "teleop": ["pygame>=2.6,<3"],
     "spacemouse": ["pyspacemouse>=2,<3"],
     # Curves, and several processes; one process trains without.
@@ -21,8 +21,8 @@ EXTRAS = {
     "ray": ["ray>=2.40,<3"],
     "dev": [
         "diffusers>=0.34,<1",
+        "lmdb>=1.6,<4",
         "matplotlib>=3.9,<4",
-        "mcap>=1.2,<2",
         "mypy>=1.15,<3",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",

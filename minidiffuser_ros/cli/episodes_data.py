@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS, Verb, add_choice, choice_of
+from minidiffuser_ros.contract.episode import OUTCOMES
 
 if TYPE_CHECKING:
     from minidiffuser_ros.contract.observation import ObservationSpec
@@ -67,6 +68,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-pictures", action="store_true", default=None, help="lerobot: put pictures into the files, too"
     )
+    parser.add_argument("--outcomes", nargs="+", choices=OUTCOMES, help="to lerobot: labels taken (default: success)")
+    parser.add_argument("--fps", type=int, help="to lerobot: frames per second it states (default: as measured)")
     parser.add_argument("--keep-going", action="store_true", default=None, help="leave out what cannot be read")
 
 
@@ -141,7 +144,9 @@ def _to_lerobot() -> tuple[Converter, Any]:
     return export_lerobot, ExportOptions
 
 
-OPTIONS = ("spec", "instructions", "layout", "file", "robot", "remove_robot", "keep_pictures", "keep_going")
+OPTIONS = (
+    "spec", "instructions", "layout", "file", "robot", "remove_robot", "keep_pictures", "outcomes", "fps", "keep_going",
+)  # fmt: skip
 IMPORTERS: dict[str, Callable[[], tuple[Converter, Any]]] = {
     "keystep-lmdb": _keystep_lmdb, "step-hdf5": _step_hdf5, "lerobot": _from_lerobot,
 }  # fmt: skip
