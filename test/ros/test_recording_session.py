@@ -63,18 +63,20 @@ def test_the_episode_is_saved_labelled_and_clean(root: Path) -> None:
     assert audit_episode(folder).problems == ()
 
 
-def test_its_keyposes_are_those_that_the_expert_had_in_mind(root: Path) -> None:
+def test_every_keypose_that_the_expert_had_in_mind_is_found_in_order(root: Path) -> None:
     (folder,) = saved_episodes(root)
     demonstration = demonstration_from_episode(folder)
     world = shared_world()
-    sentence = world.reset(TASK, SEED)
-    expected = list(world.expert())
-    assert demonstration.instructions[0] == sentence
-    assert len(demonstration.targets) == len(expected) + 1, "the last keypose comes once more"
-    for target, keypose in zip(demonstration.targets, expected, strict=False):
-        np.testing.assert_allclose(target[:3], keypose.position, atol=0.004)
-        assert angle_between_deg(target[3:7], keypose.quat_wxyz) < 2.0
-        assert target[7] == keypose.opening
+    assert demonstration.instructions[0] == world.reset(TASK, SEED)
+    found = iter(demonstration.targets)  # with others between, should a busy machine have stopped the arm on its way
+    for keypose in world.expert():
+        assert any(
+            np.linalg.norm(target[:3] - keypose.position) < 0.004
+            and angle_between_deg(target[3:7], keypose.quat_wxyz) < 2.0
+            and target[7] == keypose.opening
+            for target in found
+        ), f"nothing found at {keypose.position}"
+    np.testing.assert_array_equal(demonstration.targets[-1], demonstration.targets[-2])
 
 
 def test_a_finished_session_records_nothing_more(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
