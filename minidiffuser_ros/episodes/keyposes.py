@@ -134,14 +134,30 @@ def joint_speeds(traces: Traces, smoothing_s: float) -> Array:
 
 
 def stands(traces: Traces, speed: Array, settings: KeyposeSettings) -> list[tuple[int, int]]:
-    """First and last sample of every stop."""
-    slow = speed < settings.stop_speed
+    """First and last sample of every stop.
+
+    An arm that is led slowly is always slower than `stop_speed`: where it gets elsewhere during a stop, only a third
+    of that speed counts as standing in it.
+    """
+    found = []
+    for start, end in _stops(traces.seconds, speed < settings.stop_speed, settings):
+        if all(_same_place(traces, index, end, 2.0) for index in range(start, end, max(1, (end - start) // 50))):
+            found.append((start, end))
+            continue
+        slower = np.zeros_like(speed, dtype=bool)
+        slower[start : end + 1] = speed[start : end + 1] < settings.stop_speed / 3.0
+        found += _stops(traces.seconds, slower, settings) or [(start, end)]
+    return found
+
+
+def _stops(seconds: Array, slow: NDArray[np.bool_], settings: KeyposeSettings) -> list[tuple[int, int]]:
+    """Runs that are long enough, of which those that follow each other at once are one."""
     joined: list[tuple[int, int]] = []
     for start, end in _runs(slow):
-        if joined and traces.seconds[start] - traces.seconds[joined[-1][1]] < settings.cooldown_s:
+        if joined and seconds[start] - seconds[joined[-1][1]] < settings.cooldown_s:
             start = joined.pop()[0]
         joined.append((start, end))
-    return [(a, b) for a, b in joined if traces.seconds[b] - traces.seconds[a] >= settings.stand_s]
+    return [(a, b) for a, b in joined if seconds[b] - seconds[a] >= settings.stand_s]
 
 
 def _means(seconds: Array, values: Array, start: Array, stop: Array) -> tuple[Array, Array]:
@@ -192,10 +208,10 @@ def _unchanged(traces: Traces, changes: Sequence[GripperChange], first: int, sec
     return _same_place(traces, first, second) and not any(first < change.asked <= second for change in changes)
 
 
-def _same_place(traces: Traces, first: int, second: int) -> bool:
+def _same_place(traces: Traces, first: int, second: int, times: float = 1.0) -> bool:
     a, b = traces.tool[first], traces.tool[second]
-    near = np.linalg.norm(a[:3] - b[:3]) < SAME_PLACE[0]
-    return bool(near and angle_between_deg(a[3:], b[3:]) < SAME_PLACE[1])
+    near = np.linalg.norm(a[:3] - b[:3]) < times * SAME_PLACE[0]
+    return bool(near and angle_between_deg(a[3:], b[3:]) < times * SAME_PLACE[1])
 
 
 def _bound(count: int) -> None:

@@ -14,7 +14,13 @@ from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.episodes.bag import EpisodeReader
 from minidiffuser_ros.episodes.demonstration import Demonstration, demonstration_of
 from minidiffuser_ros.episodes.gripper import gripper_changes
-from minidiffuser_ros.episodes.keyposes import DEFAULT_SETTINGS, KeyposeSettings, episode_keyposes, joint_speeds
+from minidiffuser_ros.episodes.keyposes import (
+    DEFAULT_SETTINGS,
+    KeyposeSettings,
+    episode_keyposes,
+    joint_speeds,
+    stands,
+)
 from minidiffuser_ros.episodes.observing import EpisodeObserver
 from minidiffuser_ros.episodes.traces import SECOND_NS, Traces
 
@@ -75,7 +81,9 @@ def views_before(indices: list[int], traces: Traces, settings: KeyposeSettings =
     """
     seconds, speed = traces.seconds, joint_speeds(traces, settings.smoothing_s)
     changes = gripper_changes(traces, settings.gripper_window_s, settings.gripper_timeout_s)
-    still = speed < settings.stop_speed
+    still = np.zeros(len(seconds), dtype=bool)
+    for start, end in stands(traces, speed, settings):
+        still[start : end + 1] = True
     for change in changes:
         still[change.asked : change.done] = False
     views = []

