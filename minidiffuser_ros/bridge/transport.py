@@ -16,7 +16,7 @@ def share_pictures() -> None:
     """Let pictures go through shared memory in one piece; to be called before ROS starts in this process.
 
     It is the publisher's memory that counts. Measured with two VGA cameras at 15 Hz on busy cores: without it seven
-    pictures of ten were lost, with it none. Profiles that the user has chosen stay (an empty variable: none).
+    tenths of the data were lost, with it nothing. Profiles that the user has chosen stay (an empty variable: none).
     """
     if any(name in os.environ for name in VARIABLES):
         return

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from mcap.reader import make_reader
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.node import Node
-from recorded_robot import RecordedRobot
+from recorded_robot import PICTURE_RATE_HZ, STATE_RATE_HZ, RecordedRobot
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 from spinning import eventually, parameters, ros_context, spinning
@@ -27,6 +30,7 @@ from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.episodes.audit import read_audit
 from minidiffuser_ros.episodes.library import TRASH, partial_episodes, read_info, saved_episodes
+from minidiffuser_ros.episodes.repair import repair_episode
 from minidiffuser_ros.msg import RecorderStatus
 from minidiffuser_ros.nodes.recorder import RecorderNode
 from minidiffuser_ros.srv import LabelEpisode, StartRecording
@@ -43,16 +47,13 @@ class Rig:
     def __init__(self, context: Context, root: Path, **settings: object) -> None:
         self.root = root
         self.robot = RecordedRobot(context)
-        self.recorder = RecorderNode(
-            context=context,
-            parameter_overrides=parameters(
-                root=str(root),
-                calibration=str(CALIBRATION),
-                writer__min_free_mb=1.0,
-                liveness__silent_after_s=0.5,
-                **settings,
-            ),
-        )
+        self.settings = {
+            "root": str(root),
+            "calibration": str(CALIBRATION),
+            "writer.min_free_mb": 1.0,
+            "liveness.silent_after_s": 0.5,
+            **settings,
+        }
         self.client = Node("client", context=context)
         self.statuses: list[RecorderStatus] = []
         self.marks: list[Marker] = []
@@ -60,6 +61,16 @@ class Rig:
         self.client.create_subscription(Marker, "recorder/keyposes", self._on_mark, RELIABLE)
         self._clients: dict[str, Any] = {}
         self.action = ActionClient(self.client, RecordEpisode, "recorder/record_episode")
+
+    def make_recorder(self, context: Context) -> RecorderNode:
+        """The recorder in this process."""
+        self.recorder = RecorderNode(context=context, parameter_overrides=parameters(**self.settings))
+        return self.recorder
+
+    def start_process(self) -> subprocess.Popen[bytes]:
+        """The recorder in a process of its own, as a launch file starts it."""
+        words = [word for name, value in self.settings.items() for word in ("-p", f"{name}:={value}")]
+        return subprocess.Popen([sys.executable, "-m", "minidiffuser_ros.nodes", "recorder", "--ros-args", *words])
 
     def _on_mark(self, marker: Marker) -> None:
         """As RViz does: what is deleted is gone."""
@@ -95,7 +106,7 @@ class Rig:
 def rig(tmp_path: Path) -> Iterator[Rig]:
     with ros_context() as context:
         rig = Rig(context, tmp_path / "episodes")
-        with spinning(context, rig.robot, rig.recorder, rig.client):
+        with spinning(context, rig.robot, rig.make_recorder(context), rig.client):
             yield rig
 
 
@@ -276,7 +287,7 @@ def test_the_action_records_until_stop_and_a_cancel_discards(rig: Rig) -> None:
 def test_the_end_of_the_node_saves_what_is_being_recorded_unlabelled(tmp_path: Path) -> None:
     with ros_context() as context:
         rig = Rig(context, tmp_path)
-        with spinning(context, rig.robot, rig.recorder, rig.client):
+        with spinning(context, rig.robot, rig.make_recorder(context), rig.client):
             name = rig.started()
             time.sleep(0.5)
     (folder,) = saved_episodes(tmp_path)
@@ -288,7 +299,7 @@ def test_the_end_of_the_node_saves_what_is_being_recorded_unlabelled(tmp_path: P
 def test_an_episode_that_grows_too_long_is_saved(tmp_path: Path) -> None:
     with ros_context() as context:
         rig = Rig(context, tmp_path, max_duration_s=1.0)
-        with spinning(context, rig.robot, rig.recorder, rig.client):
+        with spinning(context, rig.robot, rig.make_recorder(context), rig.client):
             rig.started()
             eventually(lambda: saved_episodes(tmp_path))
             status = eventually(lambda: next((s for s in rig.statuses if "lasted" in s.message), None))
@@ -324,7 +335,7 @@ def test_extra_topics_are_recorded_and_not_waited_for(tmp_path: Path) -> None:
     with ros_context() as context:
         rig = Rig(context, tmp_path, extra_topics="notes:std_msgs/msg/String silence:std_msgs/msg/String")
         notes = rig.client.create_publisher(String, "notes", RELIABLE)
-        with spinning(context, rig.robot, rig.recorder, rig.client):
+        with spinning(context, rig.robot, rig.make_recorder(context), rig.client):
             rig.started()
             for word in ("one", "two"):
                 notes.publish(String(data=word))
@@ -345,3 +356,32 @@ def test_a_write_that_fails_ends_the_recording_with_a_sentence_and_the_next_one_
     assert rig.start().success
     assert rig.call("stop").success
     assert len(saved_episodes(rig.root)) == 1
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_the_process_the_episode_is_saved_or_can_be(tmp_path: Path, end: signal.Signals) -> None:
+    with ros_context() as context:
+        rig = Rig(context, tmp_path)
+        with spinning(context, rig.robot, rig.client), rig.start_process() as process:
+            try:
+                name = rig.started()
+                time.sleep(2.5)
+                process.send_signal(end)
+                code = process.wait(15.0)
+            finally:
+                process.kill()
+    if end is signal.SIGKILL:
+        assert code == -signal.SIGKILL
+        (partial,) = partial_episodes(tmp_path)
+        report = repair_episode(partial)
+        assert report.audit.problems[0].startswith("its end is missing")
+    else:
+        assert code == 0
+        assert not partial_episodes(tmp_path)
+    (folder,) = saved_episodes(tmp_path)
+    assert folder.name == name
+    assert read_info(folder).outcome == UNLABELLED
+    found = contents(folder)
+    # At most what was written within the last second is lost.
+    assert len(found["/joint_states"]) > 1.0 * STATE_RATE_HZ
+    assert len(found["/wrist/color/image_raw"]) > 1.0 * PICTURE_RATE_HZ
