@@ -5,6 +5,7 @@ The launch files and `minidiffuser bringup` both start what `plan` says.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 
 from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, PACKAGE, SCRIPTED, SIMULATION, Bringup
 from minidiffuser_ros.contract.errors import ConfigurationError
+
+# Fast DDS 2 (ROS 2 Jazzy) reads the first, Fast DDS 3 the second.
+TRANSPORT_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 
 
 def share_folder() -> Path:
@@ -37,6 +41,18 @@ class PlannedNode:
     files: tuple[str, ...]
     remaps: tuple[tuple[str, str], ...]
     log_level: str
+
+
+def node_environment() -> dict[str, str]:
+    """What every node needs in its environment, drivers of others included; what the user has set stays.
+
+    Many processes share the cores: more threads than one each make all of them slower. And pictures need more shared
+    memory than Fast DDS reserves (see `bridge/transport.py`).
+    """
+    values = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    if not any(name in os.environ for name in TRANSPORT_VARIABLES):
+        values |= dict.fromkeys(TRANSPORT_VARIABLES, str(share_folder() / "config" / "fastdds.xml"))
+    return values
 
 
 def plan(bringup: str, values: Mapping[str, str]) -> list[PlannedNode]:

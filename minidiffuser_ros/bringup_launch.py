@@ -7,11 +7,11 @@ from typing import Any
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
-from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from minidiffuser_ros.bringup import PlannedNode, plan
+from minidiffuser_ros.bringup import PlannedNode, node_environment, plan
 from minidiffuser_ros.bringup_tables import BRINGUPS
 
 
@@ -26,8 +26,8 @@ def launch_description(bringup: str) -> LaunchDescription:
         )
         for argument in BRINGUPS[bringup].arguments
     ]
-    threads = SetEnvironmentVariable("OMP_NUM_THREADS", EnvironmentVariable("OMP_NUM_THREADS", default_value="1"))
-    return LaunchDescription([*arguments, threads, OpaqueFunction(function=partial(start_nodes, bringup=bringup))])
+    environment = [SetEnvironmentVariable(name, value) for name, value in node_environment().items()]
+    return LaunchDescription([*arguments, *environment, OpaqueFunction(function=partial(start_nodes, bringup=bringup))])
 
 
 def start_nodes(context: LaunchContext, bringup: str) -> list[Node]:

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from minidiffuser_ros.bringup import PACKAGE, PlannedNode
+from minidiffuser_ros.bringup import PlannedNode, node_environment
+from minidiffuser_ros.bringup_tables import PACKAGE
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 PR_SET_PDEATHSIG = 1
@@ -160,9 +161,7 @@ def process_of(node: PlannedNode) -> ProcessSpec:
         command += ["--params-file", path]
     for name, value in node.parameters.items():
         command += ["-p", f"{name}:={_parameter_text(value)}"]
-    # Many processes share the cores: more threads than one each make all of them slower.
-    threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return ProcessSpec(node.name, tuple(command), {"OMP_NUM_THREADS": threads})
+    return ProcessSpec(node.name, tuple(command), node_environment())
 
 
 def _parameter_text(value: Any) -> str:

@@ -120,6 +120,20 @@ def test_a_command_carries_name_namespace_parameters_and_types(checkpoint: dict[
     assert "-p dry_run:=false -p speed:=1.0" in commands["arm"]
 
 
+def test_every_node_gets_one_thread_and_room_for_pictures_unless_the_user_chose(
+    checkpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (*bringup.TRANSPORT_VARIABLES, "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    environment = dict(process_of(plan("policy", checkpoint)[0]).environment)
+    assert environment.pop("OMP_NUM_THREADS") == "1"
+    assert set(environment) == set(bringup.TRANSPORT_VARIABLES)
+    assert all(Path(path).is_file() for path in environment.values())
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/mine.xml")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert process_of(plan("policy", checkpoint)[0]).environment == {"OMP_NUM_THREADS": "3"}
+
+
 def test_a_package_that_is_not_installed_is_named(checkpoint: dict[str, str]) -> None:
     front = next(node for node in plan("policy", {**checkpoint, **HARDWARE}) if node.name == "front")
     with pytest.raises(ConfigurationError, match="realsense2_camera"):
@@ -147,7 +161,7 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchFile]:
     contents = {
         "launch": ["LaunchContext", "LaunchDescription"],
         "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable", "Shutdown"],
-        "launch.substitutions": ["EnvironmentVariable", "LaunchConfiguration"],
+        "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
         "launch_ros.actions": ["Node"],
         "launch_ros.parameter_descriptions": ["ParameterValue"],
