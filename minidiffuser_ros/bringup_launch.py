@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, List  # noqa: UP035  # launch knows the types of `typing` only
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable, Shutdown
@@ -54,4 +54,4 @@ def action(node: PlannedNode) -> Node:
 
 
 def _type_of(value: Any) -> Any:
-    return list[str] if isinstance(value, list) else type(value)
+    return List[str] if isinstance(value, list) else type(value)  # noqa: UP006

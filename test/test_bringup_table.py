@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, List  # noqa: UP035
 
 import pytest
 
@@ -215,7 +215,7 @@ def test_a_list_of_texts_reaches_launch_as_such(launch_file: LaunchFile) -> None
     nodes = actions[-1].kwargs["function"](values | {"operator": "scripted", "tasks": "stack_pair push_button"})
     tasks = nodes[-1].kwargs["parameters"][-1]["tasks"]
     assert tasks.args[0] == ["stack_pair", "push_button"]
-    assert tasks.kwargs["value_type"] == list[str]
+    assert tasks.kwargs["value_type"] is List[str], "launch compares by identity"  # noqa: UP006
 
 
 @pytest.mark.parametrize("path", sorted(LAUNCH_FILES.glob("*.launch.py")), ids=lambda path: path.name)
