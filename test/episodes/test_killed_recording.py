@@ -38,7 +38,8 @@ def check_repaired(folder: Path) -> int:
     assert check_with_mcap(folder) == len(found)
     assert read_info(folder).outcome == UNLABELLED
     assert audit_episode(folder) == read_audit(folder)
-    assert read_audit(folder).clean == (len(found) == len(EXPECTED))
+    # One that was cut after its last message, in its save, cannot know that it is complete.
+    assert len(found) == len(EXPECTED) or not read_audit(folder).clean
     return len(found)
 
 
