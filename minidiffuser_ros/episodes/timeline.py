@@ -12,6 +12,8 @@ IMAGE, CAMERA_INFO, JOINT_STATE = "sensor_msgs/msg/Image", "sensor_msgs/msg/Came
 POSE, MARKER = "geometry_msgs/msg/PoseStamped", "visualization_msgs/msg/Marker"
 # Messages that begin with a std_msgs/Header, and so with a stamp.
 STAMPED = frozenset({IMAGE, CAMERA_INFO, JOINT_STATE, POSE, MARKER})
+# Types of an episode's topics that take a few hundred bytes a message.
+SMALL = STAMPED - {IMAGE}
 # CDR: four bytes that tell the byte order, then seconds and nanoseconds.
 _STAMPS = {0: struct.Struct(">4xiI"), 1: struct.Struct("<4xiI")}
 

@@ -35,14 +35,19 @@ class WriterSettings:
         default="zstd", metadata={"description": "of each chunk of the file", "choices": COMPRESSION_NAMES}
     )
     chunk_mb: float = field(
-        default=4.0, metadata={"description": "data compressed at once", "unit": "MB", "range": (0.01, 64.0)}
+        default=4.0,
+        metadata={
+            "description": "data compressed at once, of pictures or of the rest",
+            "unit": "MB",
+            "range": (0.01, 64.0),
+        },
     )
     queue_mb: float = field(
         default=256.0,
         metadata={"description": "data waiting to be written; more is dropped", "unit": "MB", "range": (1.0, 16384.0)},
     )
     flush_s: float = field(
-        default=1.0, metadata={"description": "how often a chunk is ended early", "unit": "s", "range": (0.05, 60.0)}
+        default=1.0, metadata={"description": "how often chunks are ended early", "unit": "s", "range": (0.05, 60.0)}
     )
     min_free_mb: float = field(
         default=2000.0,

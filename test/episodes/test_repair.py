@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from small_episode import TOPICS, as_written, begun, check_with_mcap, info, messages_of, saved, small_stream, written
+from small_episode import (
+    TOPICS,
+    as_written,
+    begun,
+    check_with_mcap,
+    holds_beginnings,
+    info,
+    messages_of,
+    saved,
+    small_stream,
+    written,
+)
 
 from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
@@ -55,7 +66,7 @@ def memory_below(limit: int) -> Iterator[None]:
 
 def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(whole: Path, tmp_path: Path) -> None:
     content, rng = bag_file(whole).read_bytes(), random.Random(0)
-    expected, counts = list(as_written(SENT)), []
+    counts = []
     for cut in sorted(rng.randrange(len(content)) for _ in range(25)):
         partial = unfinished(whole, tmp_path, content[:cut])
         try:
@@ -64,7 +75,7 @@ def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(whole: Path, tmp_
             assert "no message that is whole" in str(error)  # noqa: PT017
             counts.append(0)
             continue
-        assert messages_of(report.folder) == expected[: report.messages]
+        assert holds_beginnings(messages_of(report.folder), SENT)
         assert check_with_mcap(report.folder) == report.messages
         assert read_info(report.folder).outcome == UNLABELLED
         audit = read_audit(report.folder)
@@ -80,8 +91,9 @@ def test_only_the_message_that_was_cut_is_lost_where_chunks_are_not_compressed(t
     root = tmp_path / "whole"
     folder = saved(root, SENT, WriterSettings(compression="none", chunk_mb=64.0, min_free_mb=1.0))
     content = bag_file(folder).read_bytes()
+    in_file = sorted((data for _, _, data in as_written(SENT)), key=content.index)
     for wanted in (1, 57, len(SENT)):
-        data = list(as_written(SENT))[wanted - 1][2]
+        data = in_file[wanted - 1]
         end = content.index(data) + len(data)
         for cut, count in ((end, wanted), (end - 1, wanted - 1)):
             partial = unfinished(folder, tmp_path, content[:cut])
@@ -222,7 +234,7 @@ def test_hostile_bytes_take_no_memory_and_hide_no_message_before_them(tail: byte
     settings = WriterSettings(compression="none", chunk_mb=0.02, min_free_mb=1.0)
     folder = saved(tmp_path / "whole", SENT, settings)
     content = bag_file(folder).read_bytes()
-    end = content.index(list(as_written(SENT))[-1][2])
+    end = max(content.index(data) for _, _, data in as_written(SENT))
     # A message may be as long as MAX_CHUNK; a bomb that says so is unpacked to that, and no farther.
     with memory_below(3 * MAX_CHUNK if "bomb" in str(HOSTILE) and len(tail) > 10_000 else 64_000_000):
         report = repair_episode(unfinished(folder, tmp_path, content[:end] + tail))
