@@ -44,7 +44,7 @@ class KeyposeSettings:
             "range": (0.001, 1.0),
         },
     )
-    stand_s: float = _seconds(0.1, "a shorter stop is none")
+    stand_s: float = _seconds(0.25, "a shorter stop is none")
     cooldown_s: float = _seconds(0.2, "a shorter motion between two stops makes them one")
     gripper_window_s: float = _seconds(0.2, "the gripper must stay as it is this long around a stop, and to be at rest")
     gripper_timeout_s: float = _seconds(2.0, "longer no change of the gripper takes")

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import lz4.frame
 import zstandard
 
-from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.contract.errors import StorageError
 from minidiffuser_ros.episodes.bag_file import CHANNELS, RECORD
 from minidiffuser_ros.episodes.timeline import STAMPED, Timeline
 
@@ -66,14 +66,14 @@ class BagScan:
         self._count = 0
 
     def messages(self) -> Iterator[ScannedMessage]:
-        """Every message that is whole, in the order of the file. Raises EpisodeError if the file cannot be opened."""
+        """Every message that is whole, in the order of the file. Raises StorageError if the file cannot be read."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, 2)
                 file.seek(0)
                 yield from self._file(file, size)
         except OSError as error:
-            raise EpisodeError(f"cannot read {self.path} ({error.strerror or error})") from None
+            raise StorageError(f"cannot read {self.path} ({error.strerror or error})") from None
 
     def _file(self, file: BinaryIO, size: int) -> Iterator[ScannedMessage]:
         if file.read(len(MAGIC)) != MAGIC:
