@@ -9,17 +9,16 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 
-from minidiffuser_ros.arm.kinematics import JOINT_NAMES
+from minidiffuser_ros.arm.kinematics import FINGER_NAMES, JOINT_NAMES
 from minidiffuser_ros.bridge.poses import joint_positions
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.episodes.liveness import LivenessSettings, StreamMeter
-from minidiffuser_ros.episodes.metadata import message_definition
 from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import message_definition
 from minidiffuser_ros.episodes.writer import WriterSettings
 
-FINGER_NAMES = ("fr3_finger_joint1", "fr3_finger_joint2")
 COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1",)
 
 

@@ -40,8 +40,8 @@ from mcap.records import (
 from mcap.writer import MCAP0_MAGIC
 
 from minidiffuser_ros.contract.version import VERSION
-from minidiffuser_ros.episodes.metadata import message_definition
 from minidiffuser_ros.episodes.timeline import SMALL, STAMPED, Timeline
+from minidiffuser_ros.episodes.typestore import message_definition
 
 LEVEL = 1
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from minidiffuser_ros.contract.episode import UNLABELLED, EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError, StorageError
+from minidiffuser_ros.contract.files import sync_folder
 from minidiffuser_ros.episodes.audit import REPAIRED, Audit, audit_timelines, write_audit
 from minidiffuser_ros.episodes.bag_file import BagFile, is_being_written
-from minidiffuser_ros.episodes.library import PARTIAL, finish_folder, sync_folder
+from minidiffuser_ros.episodes.library import PARTIAL, finish_folder
 from minidiffuser_ros.episodes.metadata import read_custom_data, write_metadata
 from minidiffuser_ros.episodes.scan import BagScan, scan_timelines
 from minidiffuser_ros.episodes.timeline import STAMPED, Timeline, topic_types

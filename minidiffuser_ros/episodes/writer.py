@@ -17,11 +17,13 @@ from pathlib import Path
 
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
+from minidiffuser_ros.contract.files import sync_folder
 from minidiffuser_ros.episodes.audit import audit_timelines, write_audit
 from minidiffuser_ros.episodes.bag_file import BagFile
-from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder, sync_folder
-from minidiffuser_ros.episodes.metadata import message_definition, write_metadata
+from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder
+from minidiffuser_ros.episodes.metadata import write_metadata
 from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import message_definition
 
 MEGABYTE = 1_000_000
 COMPRESSION_NAMES = ("none", "lz4", "zstd")

@@ -25,13 +25,13 @@ from small_episode import (
     written,
 )
 
-from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
+from minidiffuser_ros.contract.episode import METADATA, SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.audit import audit_episode, read_audit
 from minidiffuser_ros.episodes.library import label_episode, partial_episodes, read_info, saved_episodes
-from minidiffuser_ros.episodes.metadata import METADATA, bag_file, read_custom_data
+from minidiffuser_ros.episodes.mcap_records import MAGIC, MAX_CHUNK
+from minidiffuser_ros.episodes.metadata import bag_file, read_custom_data
 from minidiffuser_ros.episodes.repair import repair_episode
-from minidiffuser_ros.episodes.scan import MAGIC, MAX_CHUNK
 from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, WriterSettings
 
 SENT = small_stream(1.0)

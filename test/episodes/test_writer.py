@@ -28,7 +28,7 @@ from small_episode import (
     written,
 )
 
-from minidiffuser_ros.contract.episode import FAILURE, SUCCESS, UNLABELLED
+from minidiffuser_ros.contract.episode import FAILURE, METADATA, SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.episodes.audit import read_audit
 from minidiffuser_ros.episodes.library import (
@@ -39,7 +39,6 @@ from minidiffuser_ros.episodes.library import (
     read_info,
     saved_episodes,
 )
-from minidiffuser_ros.episodes.metadata import METADATA
 from minidiffuser_ros.episodes.repair import repair_episode
 from minidiffuser_ros.episodes.scan import BagScan
 from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, EpisodeWriter, WriterSettings

@@ -11,10 +11,10 @@ from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.episodes.bag import END_OF_TIME, EpisodeReader
-from minidiffuser_ros.episodes.bag_metadata import read_metadata
 from minidiffuser_ros.episodes.demonstration import ARRAYS
 from minidiffuser_ros.episodes.library import label_episode
 from minidiffuser_ros.episodes.mcap_file import McapFile
+from minidiffuser_ros.episodes.metadata import bag_file
 from minidiffuser_ros.episodes.repair import repair_episode
 from minidiffuser_ros.episodes.samples import demonstration_from_episode
 from minidiffuser_ros.episodes.writer import EpisodeWriter, WriterSettings
@@ -27,7 +27,7 @@ def test_an_episode_from_the_writer_gives_the_same_demonstration(
     source = EpisodeReader(recorded[0])
     settings = WriterSettings(compression=compression, chunk_mb=0.3, min_free_mb=1.0)
     episode = EpisodeWriter(tmp_path, source.info.labelled(UNLABELLED), settings)
-    with McapFile(read_metadata(recorded[0]).file) as file:
+    with McapFile(bag_file(recorded[0])) as file:
         topics = [channel.topic for channel in file.channels.values()]
         for channel, log_ns, content in file.messages(topics, 0, END_OF_TIME):
             assert episode.write(channel.topic, log_ns, content)
