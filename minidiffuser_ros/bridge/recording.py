@@ -9,7 +9,7 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 
-from minidiffuser_ros.arm.kinematics import FINGER_NAMES, JOINT_NAMES
+from minidiffuser_ros.arm.kinematics import STATE_NAMES
 from minidiffuser_ros.bridge.poses import joint_positions
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
@@ -96,7 +96,7 @@ def content_reasons(topics: EpisodeTopics, meters: dict[str, StreamMeter]) -> li
                     reasons.append(f"{topic} has the encoding '{encoding:.20}', an episode holds {encodings[0]}")
     if (data := meters[topics.joint_states].newest) is not None:
         try:
-            joint_positions(deserialize_message(data, JointState), (*JOINT_NAMES, *FINGER_NAMES))
+            joint_positions(deserialize_message(data, JointState), STATE_NAMES)
         except MessageError as error:
             reasons.append(f"{topics.joint_states}: {error}")
     return reasons

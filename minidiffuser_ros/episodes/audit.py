@@ -17,8 +17,9 @@ from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.episodes.metadata import read_recording
 from minidiffuser_ros.episodes.scan import BagScan, scan_timelines
-from minidiffuser_ros.episodes.timeline import SECOND_NS, Timeline
+from minidiffuser_ros.episodes.timeline import Timeline
 from minidiffuser_ros.perception.calibration import TOOL_FRAME
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 AUDIT = "audit.json"
 # An interval this many times the usual one is a gap: one message is missing from it.

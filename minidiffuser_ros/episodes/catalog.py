@@ -211,10 +211,10 @@ def _in_file(name: str, path: Path) -> Listed:
 
 def _recorded(folder: Path) -> Listed:
     # Here, as machines that only train need no YAML.
-    from minidiffuser_ros.episodes.metadata import custom_data, episode_info, read_metadata
+    from minidiffuser_ros.episodes.metadata import custom_data, read_metadata, told_info
 
     bag = read_metadata(folder)
-    info = episode_info(folder, custom_data(folder, bag))
+    info = told_info(folder, custom_data(folder, bag))
     return Listed(
         RECORDED, folder.name, folder, info.task, info.variation, info.seed, (info.instruction,), info.outcome,
         info.spec, duration_s=_seconds(bag), marks=_messages(bag, info.topics.keyposes),

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError, require_positive
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.episodes.gripper import GripperChange, asked_opening, gripper_changes
-from minidiffuser_ros.episodes.traces import SECOND_NS, Mark, Traces
+from minidiffuser_ros.episodes.traces import Mark, Traces
 from minidiffuser_ros.geometry.rotation import angle_between_deg
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -18,7 +18,7 @@ from pathlib import Path
 from minidiffuser_ros.contract.episode import METADATA, EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import sync_folder
-from minidiffuser_ros.episodes.metadata import episode_info, read_custom_data, write_custom_data
+from minidiffuser_ros.episodes.metadata import read_custom_data, told_info, write_custom_data
 
 PARTIAL, TRASH = ".partial", ".trash"
 MAX_TASK_LETTERS = 60
@@ -36,7 +36,7 @@ def partial_episodes(root: Path) -> list[Path]:
 
 def read_info(folder: Path) -> EpisodeInfo:
     """What an episode says of itself. Raises EpisodeError for a folder that is none."""
-    return episode_info(folder, read_custom_data(folder))
+    return told_info(folder, read_custom_data(folder))
 
 
 def label_episode(folder: Path, outcome: str) -> None:

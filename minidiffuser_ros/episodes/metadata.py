@@ -120,7 +120,7 @@ def read_custom_data(folder: Path) -> dict[str, str]:
     return custom_data(folder, read_metadata(folder))
 
 
-def episode_info(folder: Path, about: Mapping[str, str]) -> EpisodeInfo:
+def told_info(folder: Path, about: Mapping[str, str]) -> EpisodeInfo:
     """The episode in a folder's custom data. Raises EpisodeError, naming the folder."""
     try:
         return EpisodeInfo.from_custom_data(about)
@@ -139,7 +139,7 @@ def read_recording(folder: Path) -> Recording:
             "the chunks of an MCAP file may be"
         )
     about = custom_data(folder, bag)
-    return Recording(_file(folder, bag), mode == "message", episode_info(folder, about), about)
+    return Recording(_file(folder, bag), mode == "message", told_info(folder, about), about)
 
 
 def bag_file(folder: Path) -> Path:
