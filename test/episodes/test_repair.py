@@ -29,7 +29,7 @@ from minidiffuser_ros.contract.episode import METADATA, SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.audit import audit_episode, read_audit
 from minidiffuser_ros.episodes.library import label_episode, partial_episodes, read_info, saved_episodes
-from minidiffuser_ros.episodes.mcap_records import MAGIC, MAX_CHUNK
+from minidiffuser_ros.episodes.mcap_records import CHUNK, MAGIC, MAX_CHUNK, records
 from minidiffuser_ros.episodes.metadata import bag_file, read_custom_data
 from minidiffuser_ros.episodes.repair import repair_episode
 from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, WriterSettings
@@ -198,6 +198,16 @@ def test_flipped_bytes_never_change_a_message_and_cost_little_more_than_their_ch
             lost.append(len(SENT) - len(found))
             shutil.rmtree(report.folder)
     assert sorted(lost)[9] < len(SENT) / 3
+
+
+def test_a_chunk_of_other_times_than_it_says_is_damaged_and_loses_nothing(whole: Path, tmp_path: Path) -> None:
+    content = bytearray(bag_file(whole).read_bytes())
+    walk = records(lambda at, length: bytes(content[at : at + length]), len(MAGIC), len(content) - len(MAGIC))
+    start = next(start for opcode, start, _ in walk if opcode == CHUNK)
+    content[start + 8] ^= 1
+    report = repair_episode(unfinished(whole, tmp_path, bytes(content)))
+    assert "other times" in report.damage
+    assert report.messages == len(SENT)
 
 
 def record(opcode: int, length: int, body: bytes = b"") -> bytes:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 
 from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
@@ -39,6 +40,29 @@ def test_an_episode_from_the_writer_gives_the_same_demonstration(
     found, expected = demonstration_from_episode(folder), demonstration_from_episode(recorded[0])
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_joints_are_read_without_unpacking_pictures(recorded: tuple[Path, list[Keypose]], tmp_path: Path) -> None:
+    source = EpisodeReader(recorded[0])
+    episode = EpisodeWriter(tmp_path, source.info, WriterSettings(chunk_mb=0.3, min_free_mb=1.0))
+    with McapFile(bag_file(recorded[0])) as file:
+        for channel, log_ns, content in file.messages(source.info.topics.all(), 0, END_OF_TIME):
+            assert episode.write(channel.topic, log_ns, content)
+    folder = episode.save()
+    pictures = {topic for camera in source.info.topics.cameras.values() for topic in (camera.color, camera.depth)}
+    with bag_file(folder).open("rb+") as mcap:
+        summary = make_reader(mcap).get_summary()
+        assert summary is not None
+        for chunk in summary.chunk_indexes:
+            if {summary.channels[channel].topic for channel in chunk.message_index_offsets} & pictures:
+                mcap.seek(chunk.chunk_start_offset + chunk.chunk_length - 100)
+                mcap.write(bytes(100))
+    reader, expected = EpisodeReader(folder), source.traces()
+    for name, values in vars(reader.traces()).items():
+        np.testing.assert_array_equal(values, getattr(expected, name))
+    assert reader.marks() == source.marks()
+    with pytest.raises(EpisodeError, match="damaged"):
+        list(reader.messages(pictures))
 
 
 def test_what_is_left_of_a_killed_recording_is_read_once_it_is_repaired(
