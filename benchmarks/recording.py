@@ -263,7 +263,7 @@ def publish(pictures: Path, rate: float) -> None:
     from rclpy.signals import SignalHandlerOptions
     from sensor_msgs.msg import CameraInfo, Image, JointState
 
-    from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES
+    from minidiffuser_ros.arm.kinematics import FINGER_NAMES, HOME_JOINTS, JOINT_NAMES
     from minidiffuser_ros.bridge.conversions import (
         image_from_color,
         image_from_depth,
@@ -272,7 +272,6 @@ def publish(pictures: Path, rate: float) -> None:
         stamped_pose,
     )  # fmt: skip
     from minidiffuser_ros.bridge.qos import SENSOR_DATA
-    from minidiffuser_ros.bridge.recording import FINGER_NAMES
     from minidiffuser_ros.bridge.transport import share_pictures
 
     share_pictures()

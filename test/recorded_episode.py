@@ -12,7 +12,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH
 from minidiffuser_ros.contract.episode import SUCCESS, CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.observation import ObservationSpec
-from minidiffuser_ros.episodes.bag import topic_types, typestore
+from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import typestore
 from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.geometry.transform import pose_of
 from minidiffuser_ros.simulation.rendering import RgbdRenderer

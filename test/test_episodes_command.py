@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -217,6 +219,27 @@ def test_what_cannot_be_repaired_stays_unless_it_may_be_discarded(
     assert command("repair", lab, "--discard") == 0
     assert not partial.exists()
     assert (lab / ".trash" / partial.name).is_dir()
+
+
+def test_a_full_disk_is_no_reason_to_discard(
+    lab: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    partial = cut_off(lab, "20260131-130000-push_button", 0.5)
+    with monkeypatch.context() as full:
+        full.setattr("shutil.disk_usage", lambda path: SimpleNamespace(total=10**9, used=10**9, free=1000))
+        assert command("repair", lab, "--discard") == 1
+    assert "free some space and try again" in printed(capsys)[1]
+    with monkeypatch.context() as full:
+        full.setattr("minidiffuser_ros.episodes.repair.BagFile", refused)
+        assert command("repair", lab, "--discard") == 1
+    assert "No space left on device" in printed(capsys)[1]
+    assert partial.is_dir()
+    assert command("repair", lab, "--discard") == 0
+    assert (lab / partial.stem / "metadata.yaml").is_file()
+
+
+def refused(*args: object) -> object:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_an_episode_that_is_being_recorded_is_neither_repaired_nor_discarded(

@@ -25,6 +25,7 @@ MAX_GRIPPER_WIDTH = 0.08
 TCP_OFFSET = 0.1034
 JOINT_NAMES: tuple[str, ...] = tuple(f"fr3_joint{i}" for i in range(1, 8))
 FINGER_NAMES: tuple[str, ...] = ("fr3_finger_joint1", "fr3_finger_joint2")
+STATE_NAMES = (*JOINT_NAMES, *FINGER_NAMES)
 LINK_NAMES: tuple[str, ...] = (*(f"fr3_link{i}" for i in range(8)), "hand")
 BASE_FRAME = "fr3_link0"
 TOOL_FRAME = "fr3_hand_tcp"

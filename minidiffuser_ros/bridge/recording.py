@@ -9,17 +9,16 @@ from typing import Any
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image, JointState
 
-from minidiffuser_ros.arm.kinematics import JOINT_NAMES
+from minidiffuser_ros.arm.kinematics import STATE_NAMES
 from minidiffuser_ros.bridge.poses import joint_positions
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.episodes.liveness import LivenessSettings, StreamMeter
-from minidiffuser_ros.episodes.metadata import message_definition
 from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import message_definition
 from minidiffuser_ros.episodes.writer import WriterSettings
 
-FINGER_NAMES = ("fr3_finger_joint1", "fr3_finger_joint2")
 COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1",)
 
 
@@ -97,7 +96,7 @@ def content_reasons(topics: EpisodeTopics, meters: dict[str, StreamMeter]) -> li
                     reasons.append(f"{topic} has the encoding '{encoding:.20}', an episode holds {encodings[0]}")
     if (data := meters[topics.joint_states].newest) is not None:
         try:
-            joint_positions(deserialize_message(data, JointState), (*JOINT_NAMES, *FINGER_NAMES))
+            joint_positions(deserialize_message(data, JointState), STATE_NAMES)
         except MessageError as error:
             reasons.append(f"{topics.joint_states}: {error}")
     return reasons

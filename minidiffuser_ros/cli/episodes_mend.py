@@ -46,7 +46,7 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
 
 def _repair(args: argparse.Namespace) -> int:
     """Finish every .partial; 1 where one stays."""
-    from minidiffuser_ros.contract.errors import EpisodeError
+    from minidiffuser_ros.contract.errors import EpisodeError, StorageError
     from minidiffuser_ros.episodes.bag_file import is_being_written
     from minidiffuser_ros.episodes.library import PARTIAL, discard_episode, partial_episodes
     from minidiffuser_ros.episodes.repair import repair_episode
@@ -60,7 +60,9 @@ def _repair(args: argparse.Namespace) -> int:
         except EpisodeError as error:
             print(f"{partial.name}: {error}", file=sys.stderr)
             recording = any(is_being_written(file) for file in partial.glob("*.mcap"))
-            if args.discard and partial.is_dir() and not recording:
+            # A full disk says nothing about what the recording holds.
+            hopeless = not isinstance(error, StorageError) and not recording
+            if args.discard and hopeless and partial.is_dir():
                 print(f"{partial.name} → {discard_episode(partial)}")
             else:
                 left += 1

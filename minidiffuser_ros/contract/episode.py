@@ -16,6 +16,8 @@ from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.contract.version import VERSION
 
+# The file that makes a folder a rosbag2 recording.
+METADATA = "metadata.yaml"
 FORMAT = 1
 UNLABELLED, SUCCESS, FAILURE = "unlabelled", "success", "failure"
 OUTCOMES = (UNLABELLED, SUCCESS, FAILURE)

@@ -52,6 +52,10 @@ class EpisodeError(MinidiffuserError):
     """A demonstration file or folder that is missing, truncated or foreign."""
 
 
+class StorageError(EpisodeError):
+    """An episode that could not be written for want of room, or because the disk refused: worth another try."""
+
+
 class GoalRejectedError(MinidiffuserError):
     """A keypose goal failed a check before any motion started."""
 

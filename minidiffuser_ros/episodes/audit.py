@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.episodes.metadata import bag_file, read_custom_data
+from minidiffuser_ros.episodes.metadata import read_recording
 from minidiffuser_ros.episodes.scan import BagScan, scan_timelines
-from minidiffuser_ros.episodes.timeline import SECOND_NS, Timeline
+from minidiffuser_ros.episodes.timeline import Timeline
 from minidiffuser_ros.perception.calibration import TOOL_FRAME
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 AUDIT = "audit.json"
 # An interval this many times the usual one is a gap: one message is missing from it.
@@ -83,8 +84,8 @@ def audit_episode(folder: Path, settings: AuditSettings | None = None) -> Audit:
 
     Raises EpisodeError for a folder that is none, or a bag that cannot be read to its end.
     """
-    about = read_custom_data(folder)
-    scan = BagScan(bag_file(folder))
+    recording = read_recording(folder)
+    scan = BagScan(recording.file)
     timelines = scan_timelines(scan)
     if scan.damage:
         raise EpisodeError(f"{scan.path} is not whole: {scan.damage}; discard the episode or take it from a copy")
@@ -92,9 +93,7 @@ def audit_episode(folder: Path, settings: AuditSettings | None = None) -> Audit:
         dropped = {topic: entry.dropped for topic, entry in read_audit(folder).topics.items()}
     except EpisodeError:
         dropped = {}
-    return audit_timelines(
-        EpisodeInfo.from_custom_data(about), timelines, dropped, settings, repaired=str(about.get(REPAIRED, ""))
-    )
+    return audit_timelines(recording.info, timelines, dropped, settings, repaired=recording.about.get(REPAIRED, ""))
 
 
 def audit_timelines(

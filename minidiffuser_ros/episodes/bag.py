@@ -6,15 +6,18 @@ Only what is not a picture is kept in memory; pictures pass by one after the oth
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.contract.episode import EpisodeInfo, EpisodeTopics
+from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
-from minidiffuser_ros.episodes.bag_metadata import read_metadata
-from minidiffuser_ros.episodes.mcap_file import MAX_MESSAGE, Channel, McapFile, unpack
+from minidiffuser_ros.episodes.mcap_file import MAX_MESSAGE, Channel, McapFile
+from minidiffuser_ros.episodes.mcap_records import unpack
+from minidiffuser_ros.episodes.metadata import read_recording
+from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.episodes.traces import Mark, Traces, marks_of, traces_of
+from minidiffuser_ros.episodes.typestore import typestore
 
 __all__ = ["EpisodeReader", "Mark", "Traces"]
 
@@ -30,9 +33,9 @@ class EpisodeReader:
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        metadata = read_metadata(self.folder)
-        self.info: EpisodeInfo = metadata.info
-        self._file, self._packed_messages = metadata.file, metadata.packed_messages
+        recording = read_recording(self.folder)
+        self.info: EpisodeInfo = recording.info
+        self._file, self._packed_messages = recording.file, recording.packed_messages
         self._types = topic_types(self.info.topics)
 
     def messages(
@@ -113,31 +116,15 @@ class EpisodeReader:
 
     def _message(self, channel: Channel, content: bytes) -> Any:
         if self._packed_messages:
-            unpacked = unpack(content, "zstd", MAX_MESSAGE)
-            if unpacked is None:
+            try:
+                content, whole = unpack(content, "zstd", MAX_MESSAGE)
+            except ValueError:
+                whole = False
+            if not whole:
                 raise EpisodeError(f"{self.folder}: a message on {channel.topic} cannot be unpacked: it is damaged")
-            content = unpacked
         try:
             return typestore().deserialize_cdr(content, channel.type)
         except Exception:  # damaged bytes make it raise almost anything
             raise EpisodeError(
                 f"{self.folder}: a message on {channel.topic} is no {channel.type}: the recording is damaged"
             ) from None
-
-
-@cache
-def typestore() -> Any:
-    """The message types that ROS 2 Jazzy brings."""
-    from rosbags.typesys import Stores, get_typestore
-
-    return get_typestore(Stores.ROS2_JAZZY)
-
-
-def topic_types(topics: EpisodeTopics) -> dict[str, str]:
-    """What an episode holds on each of its topics."""
-    types: dict[str, str] = {}
-    for camera in topics.cameras.values():
-        types |= dict.fromkeys((camera.color, camera.depth), "sensor_msgs/msg/Image")
-        types[camera.info] = "sensor_msgs/msg/CameraInfo"
-    types |= dict.fromkeys((topics.joint_states, topics.gripper_target), "sensor_msgs/msg/JointState")
-    return types | {topics.tool_pose: "geometry_msgs/msg/PoseStamped", topics.keyposes: "visualization_msgs/msg/Marker"}

@@ -1,5 +1,8 @@
 """One MCAP file as rosbag2 keeps it: opened once, filled with serialised messages, finished.
 
+Small messages and pictures go into chunks of their own, so that reading the small ones does not unpack pictures. Both
+chunks are in progress side by side, and those of a file overlap in time.
+
 Records are those of the library; its `Writer` is not used because it fixes the level of zstd at 3, where level 1 takes
 a third of the time for 48 instead of 44 % of the size (benchmarks/recording.py). Layout: https://mcap.dev/spec
 """
@@ -10,7 +13,7 @@ import fcntl
 import json
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,8 +40,8 @@ from mcap.records import (
 from mcap.writer import MCAP0_MAGIC
 
 from minidiffuser_ros.contract.version import VERSION
-from minidiffuser_ros.episodes.metadata import message_definition
-from minidiffuser_ros.episodes.timeline import STAMPED, Timeline
+from minidiffuser_ros.episodes.timeline import SMALL, STAMPED, Timeline
+from minidiffuser_ros.episodes.typestore import message_definition
 
 LEVEL = 1
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
@@ -47,8 +50,18 @@ COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstandard.ZstdCompressor(level=LEVEL).compress,
 }
 # Name of the metadata record that repeats `custom_data`, so that the file alone says what it is; and its key for topic
-# and type of each channel with a checksum, which the format keeps in the first chunk only.
+# and type of each channel with a checksum, which are in the first chunks only.
 RECORD, CHANNELS = "minidiffuser_episode", "channels"
+
+
+class _OpenChunk:
+    """A chunk in progress, which begins with `definitions`. index: channel → log time and place of its messages."""
+
+    def __init__(self, definitions: Iterable[McapRecord] = ()) -> None:
+        self.records = RecordBuilder()
+        self.index: dict[int, list[tuple[int, int]]] = {}
+        for record in definitions:
+            record.write(self.records)
 
 
 class BagFile:
@@ -74,9 +87,9 @@ class BagFile:
         self._compression, self._chunk_bytes = compression, chunk_bytes
         self._counts = dict.fromkeys((channel.id for channel in self._channels.values()), 0)
         self._chunks: list[ChunkIndex] = []
-        self._open_chunk()
-        for record in (*self._schemas, *self._channels.values()):
-            record.write(self._chunk)
+        self._small = {topic for topic, kind in types.items() if kind in SMALL}
+        # Each describes all, so that one that is lost or never begun takes no topic with it.
+        self._open = {small: _OpenChunk((*self._schemas, *self._channels.values())) for small in (True, False)}
         self._file = path.open("xb")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,32 +105,19 @@ class BagFile:
 
     def add(self, topic: str, log_ns: int, data: bytes | memoryview, sequence: int) -> None:
         """Append one message. Raises OSError."""
-        channel = self._channels[topic].id
-        self._index.setdefault(channel, []).append((log_ns, self._chunk.count))
+        channel, small = self._channels[topic].id, topic in self._small
+        chunk = self._open[small]
+        chunk.index.setdefault(channel, []).append((log_ns, chunk.records.count))
         # The format has room for 32 bits of the publisher's count.
-        Message(channel, log_ns, data, log_ns, sequence & 0xFFFFFFFF).write(self._chunk)
+        Message(channel, log_ns, data, log_ns, sequence & 0xFFFFFFFF).write(chunk.records)
         self.timelines[topic].add(log_ns, data, sequence)
-        if self._chunk.count >= self._chunk_bytes:
-            self.flush()
+        if chunk.records.count >= self._chunk_bytes:
+            self._end(small)
 
     def flush(self) -> None:
-        """End the chunk in progress and hand everything to the operating system. Raises OSError."""
-        if not self._index:
-            return
-        data, index = self._chunk.end(), self._index
-        packed = COMPRESSIONS[self._compression](data)
-        times = [log_ns for entries in index.values() for log_ns, _ in entries]
-        first, last, size = min(times), max(times), len(data)
-        start, length = self._put(Chunk(self._compression, packed, last, first, zlib.crc32(data), size))
-        offsets = {channel: self._put(MessageIndex(channel, entries))[0] for channel, entries in index.items()}
-        after = self._file.tell() - start - length
-        self._chunks.append(
-            ChunkIndex(length, start, self._compression, len(packed), last, after, offsets, first, size)
-        )
-        self._file.flush()
-        for channel, entries in index.items():
-            self._counts[channel] += len(entries)
-        self._open_chunk()
+        """End the chunks in progress and hand everything to the operating system. Raises OSError."""
+        for small in self._open:
+            self._end(small)
 
     def finish(self) -> None:
         """Write the index, put everything on the disk and close. Raises OSError."""
@@ -153,9 +153,25 @@ class BagFile:
         with suppress(OSError):
             self._file.close()
 
-    def _open_chunk(self) -> None:
-        self._chunk = RecordBuilder()
-        self._index: dict[int, list[tuple[int, int]]] = {}
+    def _end(self, small: bool) -> None:
+        """Write one of the chunks in progress with its index, and begin the next."""
+        index = self._open[small].index
+        if not index:
+            return
+        data = self._open[small].records.end()
+        packed = COMPRESSIONS[self._compression](data)
+        times = [log_ns for entries in index.values() for log_ns, _ in entries]
+        first, last, size = min(times), max(times), len(data)
+        start, length = self._put(Chunk(self._compression, packed, last, first, zlib.crc32(data), size))
+        offsets = {channel: self._put(MessageIndex(channel, entries))[0] for channel, entries in index.items()}
+        after = self._file.tell() - start - length
+        self._chunks.append(
+            ChunkIndex(length, start, self._compression, len(packed), last, after, offsets, first, size)
+        )
+        self._file.flush()
+        for channel, entries in index.items():
+            self._counts[channel] += len(entries)
+        self._open[small] = _OpenChunk()
 
     def _put(self, record: McapRecord) -> tuple[int, int]:
         """Write a record; returns where it begins and how long it is."""

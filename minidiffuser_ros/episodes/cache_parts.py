@@ -101,9 +101,6 @@ def _source_of(episode: Listed) -> Path:
     """The file with the data: a label changes the description beside it only."""
     if episode.kind != RECORDED:
         return episode.path
-    files = list(episode.path.glob("*.mcap"))
-    if len(files) == 1:
-        return files[0]
     from minidiffuser_ros.episodes.metadata import bag_file
 
     return bag_file(episode.path)

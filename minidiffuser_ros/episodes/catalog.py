@@ -8,14 +8,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.contract.episode import OUTCOMES, SUCCESS, EpisodeInfo
+from minidiffuser_ros.contract.episode import METADATA, OUTCOMES, SUCCESS
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import ObservationSpec
 from minidiffuser_ros.episodes.cache import is_cache, read_index
 from minidiffuser_ros.episodes.demonstration import load_outline
 
 RECORDED, NPZ, CACHED = "recorded", "npz", "cache"
-METADATA = "metadata.yaml"  # what makes a folder a rosbag2 recording
 
 
 @dataclass(frozen=True)
@@ -211,17 +210,11 @@ def _in_file(name: str, path: Path) -> Listed:
 
 
 def _recorded(folder: Path) -> Listed:
-    # Here, as machines that only train have no rosbags.
-    from minidiffuser_ros.episodes.metadata import read_metadata
+    # Here, as machines that only train need no YAML.
+    from minidiffuser_ros.episodes.metadata import custom_data, read_metadata, told_info
 
     bag = read_metadata(folder)
-    custom = bag.get("custom_data")
-    if not isinstance(custom, dict):
-        raise EpisodeError(f"{folder} has no custom data: it was not recorded by this package")
-    try:
-        info = EpisodeInfo.from_custom_data(custom)
-    except EpisodeError as error:
-        raise EpisodeError(f"{folder}: {error}") from None
+    info = told_info(folder, custom_data(folder, bag))
     return Listed(
         RECORDED, folder.name, folder, info.task, info.variation, info.seed, (info.instruction,), info.outcome,
         info.spec, duration_s=_seconds(bag), marks=_messages(bag, info.topics.keyposes),

@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError, require_positive
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.episodes.gripper import GripperChange, asked_opening, gripper_changes
-from minidiffuser_ros.episodes.traces import SECOND_NS, Mark, Traces
+from minidiffuser_ros.episodes.traces import Mark, Traces
 from minidiffuser_ros.geometry.rotation import angle_between_deg
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -44,7 +45,7 @@ class KeyposeSettings:
             "range": (0.001, 1.0),
         },
     )
-    stand_s: float = _seconds(0.1, "a shorter stop is none")
+    stand_s: float = _seconds(0.25, "a shorter stop is none")
     cooldown_s: float = _seconds(0.2, "a shorter motion between two stops makes them one")
     gripper_window_s: float = _seconds(0.2, "the gripper must stay as it is this long around a stop, and to be at rest")
     gripper_timeout_s: float = _seconds(2.0, "longer no change of the gripper takes")

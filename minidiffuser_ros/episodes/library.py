@@ -9,16 +9,16 @@ Nothing is ever overwritten: a name that is taken gets a number.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-from minidiffuser_ros.contract.episode import EpisodeInfo
+from minidiffuser_ros.contract.episode import METADATA, EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
-from minidiffuser_ros.episodes.metadata import METADATA, read_custom_data, write_custom_data
+from minidiffuser_ros.contract.files import sync_folder
+from minidiffuser_ros.episodes.metadata import read_custom_data, told_info, write_custom_data
 
 PARTIAL, TRASH = ".partial", ".trash"
 MAX_TASK_LETTERS = 60
@@ -36,7 +36,7 @@ def partial_episodes(root: Path) -> list[Path]:
 
 def read_info(folder: Path) -> EpisodeInfo:
     """What an episode says of itself. Raises EpisodeError for a folder that is none."""
-    return EpisodeInfo.from_custom_data(read_custom_data(folder))
+    return told_info(folder, read_custom_data(folder))
 
 
 def label_episode(folder: Path, outcome: str) -> None:
@@ -79,15 +79,6 @@ def finish_folder(partial: Path) -> Path:
     folder = _move(partial, partial.parent, partial.name.removesuffix(PARTIAL))
     sync_folder(folder.parent)
     return folder
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _move(folder: Path, parent: Path, name: str) -> Path:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from minidiffuser_ros.contract.errors import require_positive
-from minidiffuser_ros.episodes.timeline import IMAGE, JOINT_STATE, POSE, SECOND_NS, header_stamp_ns
+from minidiffuser_ros.episodes.timeline import IMAGE, JOINT_STATE, POSE, header_stamp_ns
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 WINDOW_S = 2.0
 

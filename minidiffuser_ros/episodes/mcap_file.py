@@ -1,4 +1,4 @@
-"""The messages of an MCAP file (mcap.dev/spec), found by its own records and never by what it says of their places.
+"""The messages of an MCAP file, found by its own records and never by what it says of their places.
 
 Recordings come from elsewhere, too. Every length is compared with what is left before anything is read, nothing is
 unpacked beyond the sizes below, and at most one chunk and what overlaps it in time is in memory.
@@ -8,32 +8,37 @@ from __future__ import annotations
 
 import heapq
 import struct
-import sys
 from binascii import crc32
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from lz4.frame import LZ4FrameDecompressor
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.episodes.mcap_records import (
+    CHANNEL,
+    CHUNK,
+    CHUNK_HEAD_BYTES,
+    MAGIC,
+    MAX_CHUNK,
+    MAX_DESCRIPTION,
+    MESSAGE,
+    MESSAGE_HEAD,
+    MESSAGE_INDEX,
+    SCHEMA,
+    ChunkHead,
+    Read,
+    chunk_head,
+    records,
+    text,
+    unpack,
+)
 
-MAGIC = b"\x89MCAP0\r\n"
-SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX = 0x03, 0x04, 0x05, 0x06, 0x07
 MEBIBYTE = 1 << 20
-MAX_CHUNK = 256 * MEBIBYTE  # unpacked; recorders close a chunk after a few
 MAX_MESSAGE = 64 * MEBIBYTE  # a 4K picture in 32FC1 is 33
 MAX_HELD = 1024 * MEBIBYTE  # of messages that must be put in order before the first of them is passed on
-MAX_SMALL = MEBIBYTE  # a schema or a channel
 MAX_RECORDS = 5_000_000
-RECORD_HEAD, MESSAGE_HEAD = 9, 22  # bytes of code and length; of channel, sequence and two times
 
 
 @dataclass(frozen=True)
@@ -47,18 +52,10 @@ class Channel:
 
 @dataclass
 class _Chunk:
-    """Where the messages of a chunk lie: `size` bytes from `offset` of the file, packed by `compression`.
+    """Where what a chunk packs lies in the file; channels: what its index lists, None where it has none."""
 
-    channels: what its index lists, None where it has none.
-    """
-
-    start_ns: int
-    end_ns: int
-    unpacked: int
-    crc: int
-    compression: str
+    head: ChunkHead
     offset: int
-    size: int
     channels: set[int] | None = None
 
 
@@ -100,12 +97,12 @@ class McapFile:
         chunks = [
             chunk
             for chunk in self._chunks
-            if chunk.end_ns >= start_ns
-            and chunk.start_ns < stop_ns
+            if chunk.head.end_ns >= start_ns
+            and chunk.head.start_ns < stop_ns
             and (chunk.channels is None or chunk.channels & wanted)
         ]
         sources: list[tuple[int, _Chunk | tuple[int, int, int, int]]] = [(entry[0], entry) for entry in loose]
-        sources += [(chunk.start_ns, chunk) for chunk in chunks]
+        sources += [(chunk.head.start_ns, chunk) for chunk in chunks]
         sources.sort(key=lambda source: source[0])
         count, size = 0, 0
         for start, source in sources:
@@ -129,18 +126,26 @@ class McapFile:
             raise self._broken("it does not begin as an MCAP file does")
         if self._end < 2 * len(MAGIC) or self._at(self._end - len(MAGIC), len(MAGIC)) != MAGIC:
             raise self._broken("it ends early, as when recording was interrupted: repair it first")
-        offset, last, records = len(MAGIC), self._end - len(MAGIC), 0
-        while offset < last:
-            if last - offset < RECORD_HEAD:
-                raise self._broken("its last record is incomplete")
-            code, length = struct.unpack("<BQ", self._at(offset, RECORD_HEAD))
-            start, offset, records = offset + RECORD_HEAD, offset + RECORD_HEAD + length, records + 1
-            if offset > last or records > MAX_RECORDS:
-                raise self._broken("a record reaches beyond its end" if offset > last else "it has too many records")
+        last = self._end - len(MAGIC)
+        for count, (code, start, length) in enumerate(self._records(self._at, len(MAGIC), last, False)):
+            if count > MAX_RECORDS:
+                raise self._broken("it has too many records")
             try:
                 self._note(code, start, length)
-            except (struct.error, UnicodeDecodeError, IndexError):
+            except (struct.error, UnicodeDecodeError):
                 raise self._broken(f"the record at byte {start - 9} is not what the format asks for") from None
+
+    def _records(self, read: Read, start: int, end: int, in_chunk: bool) -> Iterator[tuple[int, int, int]]:
+        """Opcode, place and length of each record, all of which must end where they should."""
+        try:
+            for code, at, length in records(read, start, end):
+                if at + length > end:
+                    raise self._broken(f"a record reaches beyond {'the end of its chunk' if in_chunk else 'its end'}")
+                yield code, at, length
+        except struct.error:
+            raise self._broken(
+                f"{'the last record of a chunk' if in_chunk else 'its last record'} is incomplete"
+            ) from None
 
     def _note(self, code: int, start: int, length: int) -> None:
         """Remember one record at the top of the file."""
@@ -152,40 +157,36 @@ class McapFile:
             (number,) = struct.unpack("<H", self._at(start, min(length, 2)))
             self._chunks[-1].channels = {number} | (self._chunks[-1].channels or set())
         elif code == MESSAGE:
-            if length < MESSAGE_HEAD:
-                raise self._broken("a message is shorter than its own head")
-            number, _, log_ns = struct.unpack("<HIQ", self._at(start, 14))
+            number, log_ns = self._message_head(self._at, start, length)
             self._loose.append((log_ns, number, start, length))
 
     def _define(self, code: int, content: bytes) -> None:
         """A schema or a channel, at the top or in a chunk; both may come again, as they were."""
         (number,) = struct.unpack_from("<H", content)
         if code == SCHEMA:
-            self._schemas[number], _ = _text(content, 2)
+            self._schemas[number], _ = text(content, 2)
             return
         (schema,) = struct.unpack_from("<H", content, 2)
-        topic, offset = _text(content, 4)
-        encoding, _ = _text(content, offset)
+        topic, offset = text(content, 4)
+        encoding, _ = text(content, offset)
         channel = Channel(topic, self._schemas.get(schema, ""), encoding)
         if self.channels.setdefault(number, channel) != channel:
             raise self._broken(f"two topics share its channel {number}")
 
     def _chunk(self, start: int, length: int) -> _Chunk:
-        head = self._at(start, min(length, 128))
-        start_ns, end_ns, unpacked, crc = struct.unpack_from("<QQQI", head)
-        compression, offset = _text(head, 28)
-        (size,) = struct.unpack_from("<Q", head, offset)
+        head = chunk_head(self._at(start, min(length, CHUNK_HEAD_BYTES)))
         if (
-            offset + 8 + size != length
-            or compression not in ("", "zstd", "lz4")
-            or (not compression and unpacked != size)
+            head.length + head.size != length
+            or head.compression not in ("", "zstd", "lz4")
+            or (not head.compression and head.unpacked != head.size)
         ):
             raise self._broken(f"the chunk at byte {start - 9} is not what the format asks for")
-        if unpacked > MAX_CHUNK:
+        if head.unpacked > MAX_CHUNK:
             raise self._broken(
-                f"a chunk unpacks to {unpacked // MEBIBYTE} MiB, at most {MAX_CHUNK // MEBIBYTE} MiB are read at once"
+                f"a chunk unpacks to {head.unpacked // MEBIBYTE} MiB, at most {MAX_CHUNK // MEBIBYTE} MiB are read at "
+                "once"
             )
-        return _Chunk(start_ns, end_ns, unpacked, crc, compression, start + offset + 8, size)
+        return _Chunk(head, start + head.length)
 
     def _read(
         self, source: _Chunk | tuple[int, int, int, int], wanted: set[int], start_ns: int, stop_ns: int
@@ -195,40 +196,43 @@ class McapFile:
             log_ns, number, start, length = source
             yield log_ns, number, self._message(self._at, start, length)
             return
-        read, offset = self._content(source), 0
-        while offset < source.unpacked:
-            if source.unpacked - offset < RECORD_HEAD:
-                raise self._broken("the last record of a chunk is incomplete")
-            code, length = struct.unpack("<BQ", read(offset, RECORD_HEAD))
-            start, offset = offset + RECORD_HEAD, offset + RECORD_HEAD + length
-            if offset > source.unpacked:
-                raise self._broken("a record reaches beyond the end of its chunk")
+        read = self._content(source)
+        for code, start, length in self._records(read, 0, source.head.unpacked, True):
             if code != MESSAGE:
                 continue
-            if length < MESSAGE_HEAD:
-                raise self._broken("a message is shorter than its own head")
-            number, _, log_ns = struct.unpack("<HIQ", read(start, 14))
+            number, log_ns = self._message_head(read, start, length)
             if number in wanted and start_ns <= log_ns < stop_ns:
                 yield log_ns, number, self._message(read, start, length)
 
-    def _content(self, chunk: _Chunk) -> Callable[[int, int], bytes]:
+    def _message_head(self, read: Read, start: int, length: int) -> tuple[int, int]:
+        """Channel and log time."""
+        if length < MESSAGE_HEAD.size:
+            raise self._broken("a message is shorter than its own head")
+        number, _, log_ns, _ = MESSAGE_HEAD.unpack(read(start, MESSAGE_HEAD.size))
+        return number, log_ns
+
+    def _content(self, chunk: _Chunk) -> Read:
         """What gives `length` bytes at an offset of the records; one that is not packed is not read as a whole."""
-        if not chunk.compression:
+        head = chunk.head
+        if not head.compression:
             return lambda offset, length: self._at(chunk.offset + offset, length)
-        unpacked = unpack(self._at(chunk.offset, chunk.size), chunk.compression, chunk.unpacked)
-        if unpacked is None or len(unpacked) != chunk.unpacked or (chunk.crc and crc32(unpacked) != chunk.crc):
+        try:
+            unpacked, whole = unpack(self._at(chunk.offset, head.size), head.compression, head.unpacked)
+        except ValueError:
+            unpacked, whole = b"", False
+        if not whole or len(unpacked) != head.unpacked or (head.crc and crc32(unpacked) != head.crc):
             raise self._broken("a chunk cannot be unpacked to what it declares: it is damaged")
         return lambda offset, length: unpacked[offset : offset + length]
 
-    def _message(self, read: Callable[[int, int], bytes], start: int, length: int) -> bytes:
+    def _message(self, read: Read, start: int, length: int) -> bytes:
         if length > MAX_MESSAGE:
             raise self._broken(
                 f"a message has {length // MEBIBYTE} MiB, at most {MAX_MESSAGE // MEBIBYTE} MiB are read at once"
             )
-        return read(start + MESSAGE_HEAD, length - MESSAGE_HEAD)
+        return bytes(read(start + MESSAGE_HEAD.size, length - MESSAGE_HEAD.size))
 
     def _small(self, start: int, length: int) -> bytes:
-        if length > MAX_SMALL:
+        if length > MAX_DESCRIPTION:
             raise self._broken("the definition of a message type or topic is too long to be one")
         return self._at(start, length)
 
@@ -245,22 +249,3 @@ class McapFile:
 
     def _broken(self, problem: str) -> EpisodeError:
         return EpisodeError(f"{self.path} is no readable recording: {problem}")
-
-
-def unpack(packed: bytes, compression: str, limit: int) -> bytes | None:
-    """What `packed` holds, at most `limit` bytes of it; None where it cannot be unpacked or holds more."""
-    machine = zstd.ZstdDecompressor() if compression == "zstd" else LZ4FrameDecompressor()
-    try:
-        content = bytes(machine.decompress(packed, limit + 1))
-    except (zstd.ZstdError, RuntimeError, ValueError, EOFError, MemoryError):
-        return None
-    return content if len(content) <= limit and machine.eof else None
-
-
-def _text(content: bytes, offset: int) -> tuple[str, int]:
-    """The text at `offset` and where it ends. Raises IndexError where it reaches beyond the content."""
-    (length,) = struct.unpack_from("<I", content, offset)
-    end = offset + 4 + length
-    if end > len(content):
-        raise IndexError
-    return content[offset + 4 : end].decode(), end

@@ -1,24 +1,27 @@
-"""`metadata.yaml` of a rosbag2 recording: what it holds, and what this package has to say of the episode in it."""
+"""`metadata.yaml` of a rosbag2 recording: what it holds, and what this package has to say of the episode in it.
+
+It may come from elsewhere: it is read as data, and believed only where it can be.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rosbags.typesys import Stores, get_typestore
 
-from minidiffuser_ros.contract.episode import EpisodeInfo
+from minidiffuser_ros.contract.episode import METADATA, EpisodeInfo
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.episodes.timeline import Timeline
+from minidiffuser_ros.episodes.typestore import message_definition
 
-METADATA = "metadata.yaml"
 BAG = "rosbag2_bagfile_information"
-# Version 9 is that of ROS 2 Jazzy. A description longer than this, or nested deeper, is none.
-VERSION, MAX_BYTES, MAX_DEPTH = 9, 2**18, 20
+# Version 9 is that of ROS 2 Jazzy. A description longer than this, or nested deeper, is none: an episode's takes
+# 10 KiB, and YAML takes a hundred times its size in memory.
+VERSION, MAX_BYTES, MAX_DEPTH = 9, 2**17, 20
 
 
 class _Loader(yaml.SafeLoader):
@@ -30,18 +33,15 @@ class _Loader(yaml.SafeLoader):
         super().fetch_flow_collection_start(token)
 
 
-@cache
-def message_definition(msgtype: str) -> tuple[str, str]:
-    """Definition of a standard message type with all that it is made of, and its hash.
+@dataclass(frozen=True)
+class Recording:
+    """The file with the messages, whether each message is packed by itself, what the episode says of itself, and the
+    custom data that says so and maybe more."""
 
-    Raises EpisodeError for a type that ROS 2 Jazzy does not bring.
-    """
-    store = get_typestore(Stores.ROS2_JAZZY)
-    if msgtype not in store.fielddefs:
-        raise EpisodeError(
-            f"the message type '{msgtype:.80}' is none of ROS 2's own: an episode holds standard messages only"
-        )
-    return store.generate_msgdef(msgtype, ros_version=2)[0], store.hash_rihs01(msgtype)
+    file: Path
+    packed_messages: bool
+    info: EpisodeInfo
+    about: Mapping[str, str]
 
 
 def write_metadata(
@@ -100,27 +100,51 @@ def write_metadata(
 def read_metadata(folder: Path) -> dict[str, Any]:
     """Everything below the file's one key. Raises EpisodeError for what is missing, too long or no such description."""
     path = folder / METADATA
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise EpisodeError(f"{path} has more than {MAX_BYTES} bytes: it is no description of a recording")
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise EpisodeError(f"cannot read {path} ({error.strerror}): name the folder of an episode") from None
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise EpisodeError(f"{path} is no YAML ({reason:.100}): repair the episode or discard it") from None
+    content = _content(path)
     bag = content.get(BAG) if isinstance(content, dict) else None
     if not isinstance(bag, dict):
-        raise EpisodeError(f"{path} has no '{BAG}': it describes no rosbag2 recording")
+        raise EpisodeError(f"{path} does not describe a rosbag2 recording: it has no '{BAG}'")
     return bag
+
+
+def custom_data(folder: Path, bag: Mapping[str, Any]) -> dict[str, str]:
+    """What the description `bag` of a folder says beyond rosbag2's own. Raises EpisodeError if that is nothing."""
+    data = bag.get("custom_data")
+    if not isinstance(data, dict):
+        raise EpisodeError(f"{folder} is a recording, but no episode of this package: it has no custom data")
+    return {key: value for key, value in data.items() if isinstance(key, str) and isinstance(value, str)}
 
 
 def read_custom_data(folder: Path) -> dict[str, str]:
     """What the recording says beyond rosbag2's own. Raises EpisodeError if that is nothing."""
-    data = read_metadata(folder).get("custom_data")
-    if not isinstance(data, dict):
-        raise EpisodeError(f"{folder} has no custom data: it was not recorded by this package")
-    return data
+    return custom_data(folder, read_metadata(folder))
+
+
+def told_info(folder: Path, about: Mapping[str, str]) -> EpisodeInfo:
+    """The episode in a folder's custom data. Raises EpisodeError, naming the folder."""
+    try:
+        return EpisodeInfo.from_custom_data(about)
+    except EpisodeError as error:
+        raise EpisodeError(f"{folder}: {error}") from None
+
+
+def read_recording(folder: Path) -> Recording:
+    """Read and check an episode's description. Raises EpisodeError: missing, foreign, or leading elsewhere."""
+    bag = read_metadata(folder)
+    # Only texts are quoted: with YAML's aliases, anything else may be endless.
+    mode, how = (_word(bag.get(key)) for key in ("compression_mode", "compression_format"))
+    if mode not in ("", "none", "message") or (mode == "message" and how != "zstd"):
+        raise EpisodeError(
+            f"{folder} is compressed per '{mode:.40}' with '{how:.40}': only messages by themselves, with zstd, and "
+            "the chunks of an MCAP file may be"
+        )
+    about = custom_data(folder, bag)
+    return Recording(_file(folder, bag), mode == "message", told_info(folder, about), about)
+
+
+def bag_file(folder: Path) -> Path:
+    """The one MCAP file of a recording. Raises EpisodeError if there is none, several, or it lies elsewhere."""
+    return _file(folder, read_metadata(folder))
 
 
 def write_custom_data(folder: Path, info: EpisodeInfo) -> None:
@@ -130,16 +154,43 @@ def write_custom_data(folder: Path, info: EpisodeInfo) -> None:
     _replace(folder, {BAG: bag | {"custom_data": (others if isinstance(others, dict) else {}) | info.to_custom_data()}})
 
 
-def bag_file(folder: Path) -> Path:
-    """The one MCAP file of a recording. Raises EpisodeError if there is none, several, or it lies elsewhere."""
-    bag = read_metadata(folder)
-    names = bag.get("relative_file_paths")
-    if bag.get("storage_identifier") != "mcap" or not isinstance(names, list) or len(names) != 1:
-        raise EpisodeError(f"{folder} must hold one MCAP file, its {METADATA} tells otherwise")
-    name = names[0]
-    if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
-        raise EpisodeError(f"{folder} has no file {name!r:.80}, which its {METADATA} names: repair or discard it")
-    return folder / name
+def _content(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise EpisodeError(f"{path} is no file: name the folder of a recorded episode")
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise EpisodeError(
+            f"cannot read {path} ({error.strerror}): name the folder of an episode, and repair one that was interrupted"
+        ) from None
+    if len(text) > MAX_BYTES:
+        raise EpisodeError(f"{path} is larger than {MAX_BYTES >> 10} KiB: it does not describe an episode")
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, KeyError, OverflowError):
+        raise EpisodeError(f"{path} is no YAML: it was damaged or is no episode's") from None
+
+
+def _file(folder: Path, bag: Mapping[str, Any]) -> Path:
+    """The one MCAP file; it lies in the folder itself."""
+    storage, paths = _word(bag.get("storage_identifier")), bag.get("relative_file_paths")
+    if storage != "mcap":
+        raise EpisodeError(f"{folder} is stored as '{storage:.40}': episodes are MCAP files")
+    if not isinstance(paths, list) or len(paths) != 1 or not isinstance(paths[0], str):
+        count = len(paths) if isinstance(paths, list) else "something else"
+        raise EpisodeError(f"{folder} must name one file of messages, not {count}: join its parts first")
+    name = paths[0]
+    path = folder / name
+    if not name or "\0" in name or Path(name).name != name or name in (".", "..") or path.is_symlink():
+        raise EpisodeError(f"{folder} names {name!r:.80} as its messages: they must be a file in the folder itself")
+    if not path.is_file():
+        raise EpisodeError(f"{folder} lacks its file of messages {name!r:.80}: copy the whole folder")
+    return path
+
+
+def _word(value: Any) -> str:
+    return value.lower() if isinstance(value, str) else "" if value is None else "something else"
 
 
 def _replace(folder: Path, content: Mapping[str, Any]) -> None:

@@ -6,9 +6,8 @@ import numpy as np
 
 from minidiffuser_ros.arm.kinematics import (
     BASE_FRAME,
-    FINGER_NAMES,
-    JOINT_NAMES,
     MAX_GRIPPER_WIDTH,
+    STATE_NAMES,
     TOOL_FRAME,
     FrankaKinematics,
 )
@@ -20,9 +19,8 @@ from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.episodes.bag import EpisodeReader
 from minidiffuser_ros.perception.assembly import ObservationAssembly
 from minidiffuser_ros.perception.decoding import joint_positions, stamp_to_ns
-from minidiffuser_ros.perception.streams import StreamSettings
+from minidiffuser_ros.perception.streams import SECOND_NS, StreamSettings
 
-SECOND_NS = 1_000_000_000
 MAX_METRES = 100.0
 # Log times (s) before and after the moment asked for between which its pictures are looked for; wider if need be.
 WINDOWS_S = ((0.8, 0.5), (3.0, 3.0))
@@ -68,7 +66,7 @@ class EpisodeObserver:
                 continue
             last_ns = max(last_ns, log_ns)
             try:
-                state = joint_positions(message, (*JOINT_NAMES, *FINGER_NAMES)) if topic not in pictures else message
+                state = joint_positions(message, STATE_NAMES) if topic not in pictures else message
             except MessageError as error:
                 matcher.report_fault(topic, f"{topic}: {error}")
                 continue

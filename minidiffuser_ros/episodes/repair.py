@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minidiffuser_ros.contract.episode import UNLABELLED, EpisodeInfo
-from minidiffuser_ros.contract.errors import EpisodeError
+from minidiffuser_ros.contract.errors import EpisodeError, StorageError
+from minidiffuser_ros.contract.files import sync_folder
 from minidiffuser_ros.episodes.audit import REPAIRED, Audit, audit_timelines, write_audit
 from minidiffuser_ros.episodes.bag_file import BagFile, is_being_written
-from minidiffuser_ros.episodes.library import PARTIAL, finish_folder, sync_folder
+from minidiffuser_ros.episodes.library import PARTIAL, finish_folder
 from minidiffuser_ros.episodes.metadata import read_custom_data, write_metadata
 from minidiffuser_ros.episodes.scan import BagScan, scan_timelines
 from minidiffuser_ros.episodes.timeline import STAMPED, Timeline, topic_types
@@ -35,8 +36,9 @@ class RepairReport:
 def repair_episode(partial: Path) -> RepairReport:
     """Save an unfinished recording with every message that is whole, unlabelled; its audit says that it was cut off.
 
-    May be called again after it was interrupted itself. Raises EpisodeError if the episode is still being recorded,
-    holds no message, or the disk has no room for a copy of it; everything that can be read is still there then.
+    May be called again after it was interrupted itself. Raises EpisodeError if the episode is still being recorded or
+    holds no message, and StorageError if it cannot be read or written, or the disk has no room for a copy of it;
+    everything that can be read is still there then.
     """
     source = _source(partial)
     scan = BagScan(source)
@@ -63,7 +65,7 @@ def repair_episode(partial: Path) -> RepairReport:
         return RepairReport(finish_folder(partial), count, scan.damage, audit)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise EpisodeError(f"cannot repair {partial} ({reason}): free or mend the disk and try again") from None
+        raise StorageError(f"cannot repair {partial} ({reason}): free or mend the disk and try again") from None
 
 
 def _source(partial: Path) -> Path:
@@ -95,10 +97,10 @@ def _marker(repaired: str) -> Mapping[str, str]:
 
 
 def _salvage(source: Path, types: Mapping[str, str], info: EpisodeInfo) -> Path:
-    """Copy every whole message into a file with an index. Raises OSError, EpisodeError if there is no room for it."""
+    """Copy every whole message into a file with an index. Raises OSError, StorageError if there is no room for it."""
     free, needed = shutil.disk_usage(source.parent).free, source.stat().st_size
     if free < needed:
-        raise EpisodeError(
+        raise StorageError(
             f"repairing {source.parent} takes {needed / 1e6:.0f} MB for a while and {free / 1e6:.0f} MB are free: "
             "free some space and try again"
         )

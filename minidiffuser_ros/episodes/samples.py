@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from minidiffuser_ros.episodes.keyposes import (
     stands,
 )
 from minidiffuser_ros.episodes.observing import EpisodeObserver
-from minidiffuser_ros.episodes.traces import SECOND_NS, Traces
+from minidiffuser_ros.episodes.traces import Traces
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 STILL_SPEED = 0.03  # rad/s: a camera on the hand sees no blur
 SETTLE_S = 1.0  # how long after a keypose the arm may take to stand
@@ -105,13 +106,19 @@ def views_before(indices: list[int], traces: Traces, settings: KeyposeSettings =
     return views
 
 
+def widened(view: View, first: bool) -> Iterator[View]:
+    """The view, then a little more where it has no pictures; first: cameras may begin late."""
+    for slack_s in (0.0, SLACK_S, *(START_SLACK_S if first else ())):
+        before_ns, after_ns = round(min(slack_s, SLACK_S) * SECOND_NS), round(slack_s * SECOND_NS)
+        yield View(view.not_before_ns - before_ns, view.not_after_ns + after_ns)
+
+
 def _look(observer: EpisodeObserver, view: View, first: bool) -> Observation:
     """The newest observation of a view, or of a little more where it has no pictures; cameras may begin late."""
     problem = ObservationError([])
-    for slack_s in (0.0, SLACK_S, *(START_SLACK_S if first else ())):
-        before_ns, after_ns = round(min(slack_s, SLACK_S) * SECOND_NS), round(slack_s * SECOND_NS)
+    for wider in widened(view, first):
         try:
-            return observer.observe(view.not_after_ns + after_ns, view.not_before_ns - before_ns)
+            return observer.observe(wider.not_after_ns, wider.not_before_ns)
         except ObservationError as error:
             problem = error
     raise problem

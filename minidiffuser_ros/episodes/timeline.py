@@ -6,12 +6,14 @@ import struct
 from array import array
 
 from minidiffuser_ros.contract.episode import EpisodeTopics
+from minidiffuser_ros.perception.streams import SECOND_NS
 
-SECOND_NS = 1_000_000_000
 IMAGE, CAMERA_INFO, JOINT_STATE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState"
 POSE, MARKER = "geometry_msgs/msg/PoseStamped", "visualization_msgs/msg/Marker"
 # Messages that begin with a std_msgs/Header, and so with a stamp.
 STAMPED = frozenset({IMAGE, CAMERA_INFO, JOINT_STATE, POSE, MARKER})
+# Types of an episode's topics that take a few hundred bytes a message.
+SMALL = STAMPED - {IMAGE}
 # CDR: four bytes that tell the byte order, then seconds and nanoseconds.
 _STAMPS = {0: struct.Struct(">4xiI"), 1: struct.Struct("<4xiI")}
 

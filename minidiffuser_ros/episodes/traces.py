@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Slerp
 
-from minidiffuser_ros.arm.kinematics import FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import JOINT_NAMES, MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
 from minidiffuser_ros.contract.errors import EpisodeError, MessageError
 from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE
 from minidiffuser_ros.geometry.rotation import quat_of, rotation
 from minidiffuser_ros.geometry.transform import pose_of
 from minidiffuser_ros.perception.assembly import opening_of
 from minidiffuser_ros.perception.decoding import joint_positions, joint_velocities, stamp_to_ns
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 Array = NDArray[np.float64]
 
-SECOND_NS = 1_000_000_000
 MARK_ADDED, MARK_REMOVED, ALL_MARKS_REMOVED = 0, 2, 3  # actions of visualization_msgs/Marker
 
 
@@ -99,7 +99,7 @@ def _joint_rows(messages: Iterable[Any]) -> tuple[list[tuple[int, Array, Array |
     problem = ""
     for message in messages:
         try:
-            state = joint_positions(message, (*JOINT_NAMES, *FINGER_NAMES))
+            state = joint_positions(message, STATE_NAMES)
         except MessageError as error:
             problem = f": {error!s:.200}"
             continue

@@ -17,11 +17,13 @@ from pathlib import Path
 
 from minidiffuser_ros.contract.episode import EpisodeInfo
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
+from minidiffuser_ros.contract.files import sync_folder
 from minidiffuser_ros.episodes.audit import audit_timelines, write_audit
 from minidiffuser_ros.episodes.bag_file import BagFile
-from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder, sync_folder
-from minidiffuser_ros.episodes.metadata import message_definition, write_metadata
+from minidiffuser_ros.episodes.library import PARTIAL, claim_folder, discard_episode, finish_folder
+from minidiffuser_ros.episodes.metadata import write_metadata
 from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import message_definition
 
 MEGABYTE = 1_000_000
 COMPRESSION_NAMES = ("none", "lz4", "zstd")
@@ -35,14 +37,19 @@ class WriterSettings:
         default="zstd", metadata={"description": "of each chunk of the file", "choices": COMPRESSION_NAMES}
     )
     chunk_mb: float = field(
-        default=4.0, metadata={"description": "data compressed at once", "unit": "MB", "range": (0.01, 64.0)}
+        default=4.0,
+        metadata={
+            "description": "data compressed at once, of pictures or of the rest",
+            "unit": "MB",
+            "range": (0.01, 64.0),
+        },
     )
     queue_mb: float = field(
         default=256.0,
         metadata={"description": "data waiting to be written; more is dropped", "unit": "MB", "range": (1.0, 16384.0)},
     )
     flush_s: float = field(
-        default=1.0, metadata={"description": "how often a chunk is ended early", "unit": "s", "range": (0.05, 60.0)}
+        default=1.0, metadata={"description": "how often chunks are ended early", "unit": "s", "range": (0.05, 60.0)}
     )
     min_free_mb: float = field(
         default=2000.0,

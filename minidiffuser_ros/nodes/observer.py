@@ -15,7 +15,7 @@ from typing import Any
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 
-from minidiffuser_ros.arm.kinematics import BASE_FRAME, FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.bridge.conversions import (
     cloud_from_points,
@@ -139,7 +139,7 @@ class ObserverNode(ManagedNode):
 
     def _on_joint_state(self, message: JointState) -> None:
         try:
-            state = joint_positions(message, (*JOINT_NAMES, *FINGER_NAMES))
+            state = joint_positions(message, STATE_NAMES)
         except MessageError as error:
             self._matcher.report_fault(self._joint_states, f"{self._joint_states}: {error}")
             return

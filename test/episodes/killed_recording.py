@@ -10,8 +10,8 @@ from small_episode import TOPICS, begun, small_stream
 
 from minidiffuser_ros.contract.episode import SUCCESS
 from minidiffuser_ros.episodes.library import label_episode
-from minidiffuser_ros.episodes.metadata import message_definition
 from minidiffuser_ros.episodes.timeline import topic_types
+from minidiffuser_ros.episodes.typestore import message_definition
 from minidiffuser_ros.episodes.writer import WriterSettings
 
 SETTINGS = WriterSettings(chunk_mb=0.005, flush_s=0.005, queue_mb=1.0, min_free_mb=1.0)

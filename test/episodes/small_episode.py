@@ -127,3 +127,19 @@ def keep(sent: list[Sent], wanted: Callable[[Sent], bool]) -> list[Sent]:
 
 def as_written(sent: list[Sent]) -> Iterator[tuple[str, int, bytes]]:
     return ((message.topic, message.log_ns, message.data()) for message in sent)
+
+
+def holds_beginnings(found: list[tuple[str, int, bytes]], sent: list[Sent]) -> bool:
+    """Whether every topic's messages are the first ones that were sent on it, and all are in the order of time.
+
+    Small messages and pictures reach the disk apart from each other.
+    """
+    by_topic: dict[str, list[tuple[str, int, bytes]]] = {}
+    for message in as_written(sent):
+        by_topic.setdefault(message[0], []).append(message)
+    for topic, expected in by_topic.items():
+        got = [message for message in found if message[0] == topic]
+        if got != expected[: len(got)]:
+            return False
+    times = [log_ns for _, log_ns, _ in found]
+    return times == sorted(times) and {topic for topic, _, _ in found} <= set(by_topic)

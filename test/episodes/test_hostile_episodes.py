@@ -21,10 +21,12 @@ from recorded_episode import CAMERA, START_NS, TOPICS, Bag, make_info
 from minidiffuser_ros.arm.kinematics import FINGER_NAMES, HOME_JOINTS, JOINT_NAMES
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.keypose import Keypose
-from minidiffuser_ros.episodes.bag import EpisodeReader, topic_types
-from minidiffuser_ros.episodes.bag_metadata import MAX_BYTES, ROOT_KEY
-from minidiffuser_ros.episodes.mcap_file import MAGIC, MAX_CHUNK, MAX_MESSAGE, MEBIBYTE
+from minidiffuser_ros.episodes.bag import EpisodeReader
+from minidiffuser_ros.episodes.mcap_file import MAX_MESSAGE, MEBIBYTE
+from minidiffuser_ros.episodes.mcap_records import MAGIC, MAX_CHUNK
+from minidiffuser_ros.episodes.metadata import BAG, MAX_BYTES
 from minidiffuser_ros.episodes.samples import demonstration_from_episode
+from minidiffuser_ros.episodes.timeline import topic_types
 
 NAMES = (*JOINT_NAMES, *FINGER_NAMES)
 COLOR, DEPTH = TOPICS.cameras["front"].color, TOPICS.cameras["front"].depth
@@ -68,7 +70,7 @@ def edit(folder: Path, change: Callable[[dict], object]) -> None:
     """Change what metadata.yaml says of the bag."""
     path = folder / "metadata.yaml"
     content = yaml.safe_load(path.read_text())
-    change(content[ROOT_KEY])
+    change(content[BAG])
     path.write_text(yaml.safe_dump(content))
 
 
@@ -269,7 +271,7 @@ def test_endless_aliases_are_neither_followed_nor_quoted(copy: Path) -> None:
     for key in ("storage_identifier", "relative_file_paths", "compression_mode", "custom_data"):
         bag = {"storage_identifier": "mcap", "relative_file_paths": ["a"], "compression_mode": "", "custom_data": "{}"}
         body = "\n".join(f"  {name}: {'*a19' if name == key else value}" for name, value in bag.items())
-        (copy / "metadata.yaml").write_text("\n".join([*lines, f"{ROOT_KEY}:", body]))
+        (copy / "metadata.yaml").write_text("\n".join([*lines, f"{BAG}:", body]))
         sentence_of(copy)
 
 

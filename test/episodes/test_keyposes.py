@@ -92,6 +92,13 @@ def test_a_stop_is_one_keypose_however_long_it_lasts(rate_hz: float, hold_s: flo
 
 
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_a_hesitation_is_no_stop(rate_hz: float) -> None:
+    script = Script().hold(0.5).move(1, seconds=0.8).hold(0.06).move(2, seconds=0.8).hold(0.5)
+    assert len(seconds_of(script.traces(rate_hz), KeyposeSettings(stand_s=0.02))) == 2
+    assert len(seconds_of(script.traces(rate_hz))) == 1
+
+
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_a_twitch_does_not_make_two_stops_of_one(rate_hz: float) -> None:
     script = Script().hold(0.5).move(1).hold(0.6).move(2, seconds=0.06, size=0.015).hold(0.6).move(3).hold(0.5)
     traces = script.traces(rate_hz)

@@ -11,7 +11,7 @@ from pathlib import Path
 import killed_recording
 import pytest
 from killed_recording import LABELLED, SENT
-from small_episode import as_written, check_with_mcap, messages_of
+from small_episode import as_written, check_with_mcap, holds_beginnings, messages_of
 
 from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
@@ -20,12 +20,12 @@ from minidiffuser_ros.episodes.library import discard_episode, partial_episodes,
 from minidiffuser_ros.episodes.repair import repair_episode
 
 KILLS = 200
-EXPECTED = list(as_written(SENT))
+EXPECTED = sorted(as_written(SENT))
 
 
 def check_saved(folder: Path, labelled: set[str]) -> None:
     """A saved episode holds everything, and no outcome that nobody gave it."""
-    assert messages_of(folder) == EXPECTED
+    assert sorted(messages_of(folder)) == EXPECTED
     assert check_with_mcap(folder) == len(EXPECTED)
     assert read_audit(folder) == audit_episode(folder)
     assert read_info(folder).outcome == UNLABELLED or folder.name in labelled
@@ -34,7 +34,7 @@ def check_saved(folder: Path, labelled: set[str]) -> None:
 def check_repaired(folder: Path) -> int:
     """A repaired one holds the beginning, says so, and is not labelled; returns how many messages it holds."""
     found = messages_of(folder)
-    assert found == EXPECTED[: len(found)]
+    assert holds_beginnings(found, SENT)
     assert check_with_mcap(folder) == len(found)
     assert read_info(folder).outcome == UNLABELLED
     assert audit_episode(folder) == read_audit(folder)

@@ -12,15 +12,26 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from small_episode import TOPICS, as_written, begun, check_with_mcap, info, messages_of, saved, small_stream, written
+from small_episode import (
+    TOPICS,
+    as_written,
+    begun,
+    check_with_mcap,
+    holds_beginnings,
+    info,
+    messages_of,
+    saved,
+    small_stream,
+    written,
+)
 
-from minidiffuser_ros.contract.episode import SUCCESS, UNLABELLED
+from minidiffuser_ros.contract.episode import METADATA, SUCCESS, UNLABELLED
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.episodes.audit import audit_episode, read_audit
 from minidiffuser_ros.episodes.library import label_episode, partial_episodes, read_info, saved_episodes
-from minidiffuser_ros.episodes.metadata import METADATA, bag_file, read_custom_data
+from minidiffuser_ros.episodes.mcap_records import CHUNK, MAGIC, MAX_CHUNK, records
+from minidiffuser_ros.episodes.metadata import bag_file, read_custom_data
 from minidiffuser_ros.episodes.repair import repair_episode
-from minidiffuser_ros.episodes.scan import MAGIC, MAX_CHUNK
 from minidiffuser_ros.episodes.writer import COMPRESSION_NAMES, WriterSettings
 
 SENT = small_stream(1.0)
@@ -55,7 +66,7 @@ def memory_below(limit: int) -> Iterator[None]:
 
 def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(whole: Path, tmp_path: Path) -> None:
     content, rng = bag_file(whole).read_bytes(), random.Random(0)
-    expected, counts = list(as_written(SENT)), []
+    counts = []
     for cut in sorted(rng.randrange(len(content)) for _ in range(25)):
         partial = unfinished(whole, tmp_path, content[:cut])
         try:
@@ -64,7 +75,7 @@ def test_a_file_cut_anywhere_gives_the_messages_before_the_cut(whole: Path, tmp_
             assert "no message that is whole" in str(error)  # noqa: PT017
             counts.append(0)
             continue
-        assert messages_of(report.folder) == expected[: report.messages]
+        assert holds_beginnings(messages_of(report.folder), SENT)
         assert check_with_mcap(report.folder) == report.messages
         assert read_info(report.folder).outcome == UNLABELLED
         audit = read_audit(report.folder)
@@ -80,8 +91,9 @@ def test_only_the_message_that_was_cut_is_lost_where_chunks_are_not_compressed(t
     root = tmp_path / "whole"
     folder = saved(root, SENT, WriterSettings(compression="none", chunk_mb=64.0, min_free_mb=1.0))
     content = bag_file(folder).read_bytes()
+    in_file = sorted((data for _, _, data in as_written(SENT)), key=content.index)
     for wanted in (1, 57, len(SENT)):
-        data = list(as_written(SENT))[wanted - 1][2]
+        data = in_file[wanted - 1]
         end = content.index(data) + len(data)
         for cut, count in ((end, wanted), (end - 1, wanted - 1)):
             partial = unfinished(folder, tmp_path, content[:cut])
@@ -188,6 +200,16 @@ def test_flipped_bytes_never_change_a_message_and_cost_little_more_than_their_ch
     assert sorted(lost)[9] < len(SENT) / 3
 
 
+def test_a_chunk_of_other_times_than_it_says_is_damaged_and_loses_nothing(whole: Path, tmp_path: Path) -> None:
+    content = bytearray(bag_file(whole).read_bytes())
+    walk = records(lambda at, length: bytes(content[at : at + length]), len(MAGIC), len(content) - len(MAGIC))
+    start = next(start for opcode, start, _ in walk if opcode == CHUNK)
+    content[start + 8] ^= 1
+    report = repair_episode(unfinished(whole, tmp_path, bytes(content)))
+    assert "other times" in report.damage
+    assert report.messages == len(SENT)
+
+
 def record(opcode: int, length: int, body: bytes = b"") -> bytes:
     return struct.pack("<BQ", opcode, length) + body
 
@@ -222,7 +244,7 @@ def test_hostile_bytes_take_no_memory_and_hide_no_message_before_them(tail: byte
     settings = WriterSettings(compression="none", chunk_mb=0.02, min_free_mb=1.0)
     folder = saved(tmp_path / "whole", SENT, settings)
     content = bag_file(folder).read_bytes()
-    end = content.index(list(as_written(SENT))[-1][2])
+    end = max(content.index(data) for _, _, data in as_written(SENT))
     # A message may be as long as MAX_CHUNK; a bomb that says so is unpacked to that, and no farther.
     with memory_below(3 * MAX_CHUNK if "bomb" in str(HOSTILE) and len(tail) > 10_000 else 64_000_000):
         report = repair_episode(unfinished(folder, tmp_path, content[:end] + tail))

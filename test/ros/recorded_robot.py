@@ -8,7 +8,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
-from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES
+from minidiffuser_ros.arm.kinematics import FINGER_NAMES, HOME_JOINTS, JOINT_NAMES
 from minidiffuser_ros.bridge.conversions import (
     image_from_color,
     image_from_depth,
@@ -17,7 +17,6 @@ from minidiffuser_ros.bridge.conversions import (
     stamped_pose,
 )
 from minidiffuser_ros.bridge.qos import SENSOR_DATA
-from minidiffuser_ros.bridge.recording import FINGER_NAMES
 from minidiffuser_ros.geometry.camera import PinholeCamera
 
 CAMERA = PinholeCamera.from_fov(64, 48, 42.0)

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from spinning import eventually, parameters, ros_context, spinning
 
-from minidiffuser_ros.arm.kinematics import HOME_JOINTS, JOINT_NAMES, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import FINGER_NAMES, HOME_JOINTS, JOINT_NAMES, FrankaKinematics
 from minidiffuser_ros.bridge.conversions import (
     image_from_color,
     image_from_depth,
@@ -30,7 +30,7 @@ from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.msg import ObserverStatus
-from minidiffuser_ros.nodes.observer import FINGER_NAMES, ObserverNode, ObserverSettings
+from minidiffuser_ros.nodes.observer import ObserverNode, ObserverSettings
 from minidiffuser_ros.perception.calibration import load_calibration
 from minidiffuser_ros.srv import Capture
 

@@ -20,9 +20,9 @@ from minidiffuser_ros.bridge.conversions import observation_from_capture, stamp_
 from minidiffuser_ros.bridge.qos import RELIABLE
 from minidiffuser_ros.contract.observation import CameraMount, Observation
 from minidiffuser_ros.episodes.bag import END_OF_TIME, EpisodeReader
-from minidiffuser_ros.episodes.bag_metadata import read_metadata
 from minidiffuser_ros.episodes.keyposes import episode_keyposes
 from minidiffuser_ros.episodes.mcap_file import McapFile
+from minidiffuser_ros.episodes.metadata import bag_file
 from minidiffuser_ros.episodes.observing import EpisodeObserver
 from minidiffuser_ros.episodes.samples import demonstration_from_episode, views_before
 from minidiffuser_ros.nodes.observer import ObserverNode
@@ -45,7 +45,7 @@ class Player:
         self._observer = observer
         self._outputs = {topic: self.node.create_publisher(kind, topic, RELIABLE) for topic, kind in KINDS.items()}
         self._captures = self.node.create_client(Capture, "observer/capture")
-        with McapFile(read_metadata(folder).file) as file:
+        with McapFile(bag_file(folder)) as file:
             found = file.messages(list(KINDS), 0, END_OF_TIME)
             self._left = [(channel.topic, deserialize_message(raw, KINDS[channel.topic])) for channel, _, raw in found]
 

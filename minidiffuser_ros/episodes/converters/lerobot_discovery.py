@@ -14,8 +14,7 @@ from minidiffuser_ros.episodes.converters import lerobot_format as lerobot
 from minidiffuser_ros.episodes.keyposes import episode_keyposes
 from minidiffuser_ros.episodes.samples import views_before
 from minidiffuser_ros.episodes.traces import Traces
-
-SECOND_NS = 1_000_000_000
+from minidiffuser_ros.perception.streams import SECOND_NS
 
 
 def discovered_steps(numbers: Mapping[str, NDArray[Any]], fps: float) -> tuple[list[int], list[Keypose]]:

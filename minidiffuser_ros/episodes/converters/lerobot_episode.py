@@ -9,22 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.arm.kinematics import FINGER_NAMES, JOINT_NAMES, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
 from minidiffuser_ros.contract.errors import EpisodeError, MessageError
 from minidiffuser_ros.episodes.bag import EpisodeReader
 from minidiffuser_ros.episodes.converters.lerobot_clips import Clip, Frame, Picture
 from minidiffuser_ros.episodes.converters.lerobot_format import Shape
 from minidiffuser_ros.episodes.keyposes import EpisodeKeypose, episode_keyposes
-from minidiffuser_ros.episodes.samples import SLACK_S, START_SLACK_S, View, views_before
+from minidiffuser_ros.episodes.samples import View, views_before, widened
 from minidiffuser_ros.geometry.transform import pose_of, transform_from
 from minidiffuser_ros.perception.assembly import opening_of
 from minidiffuser_ros.perception.decoding import camera_from_info, color_from_image, joint_positions, stamp_to_ns
-from minidiffuser_ros.perception.streams import MatchedSet, StampMatcher, StreamSettings
+from minidiffuser_ros.perception.streams import SECOND_NS, MatchedSet, StampMatcher, StreamSettings
 
 Array = NDArray[np.float64]
 
 MILLIMETRE = 1e-3
-SECOND_NS = 1_000_000_000
 
 
 def clip_of_episode(name: str, folder: Path) -> Clip:
@@ -99,10 +98,9 @@ class _Frames:
 
     def _newest(self, view: View, first: bool) -> int | None:
         """The newest frame of a view, or of a little more where it has none: as observations are chosen."""
-        for slack_s in (0.0, SLACK_S, *(START_SLACK_S if first else ())):
-            earliest = view.not_before_ns - round(min(slack_s, SLACK_S) * SECOND_NS)
-            frame = int(np.searchsorted(self._stamps, view.not_after_ns + round(slack_s * SECOND_NS), side="right")) - 1
-            if frame >= 0 and self._stamps[frame] >= earliest:
+        for wider in widened(view, first):
+            frame = int(np.searchsorted(self._stamps, wider.not_after_ns, side="right")) - 1
+            if frame >= 0 and self._stamps[frame] >= wider.not_before_ns:
                 return frame
         return None
 
@@ -116,7 +114,7 @@ class _Frames:
         last = -1
         for topic, log_ns, message in self._reader.messages([*pictures, topics.joint_states]):
             try:
-                state = joint_positions(message, (*JOINT_NAMES, *FINGER_NAMES)) if topic not in pictures else message
+                state = joint_positions(message, STATE_NAMES) if topic not in pictures else message
             except MessageError:
                 continue
             matcher.push(topic, stamp_to_ns(message.header.stamp), state, log_ns)
