@@ -165,6 +165,15 @@ def test_show_tells_everything_of_one_episode(root: Path, capsys: pytest.Capture
     assert " ".join(f"{x:+.3f}" for x in made.targets[1, :3]) in steps[0]
 
 
+def test_show_takes_several_and_draws_one(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = (root / "lab" / PUSH, root / "npz" / f"{FILES[0]}.npz")
+    assert command("show", *both) == 0
+    out, _ = printed(capsys)
+    assert sum(line.startswith("name ") for line in out.splitlines()) == 2
+    assert command("show", *both, "--picture", root / "out" / "none.png") == 2
+    assert "name one" in printed(capsys)[1]
+
+
 def test_show_draws_a_recorded_episode(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("show", root / "lab" / PUSH, "--picture", root / "out" / "picture.png") == 0
     with Image.open(root / "out" / "picture.png") as picture:

@@ -331,7 +331,8 @@ class FrankyArm:
         if halt.is_set():
             raise MotionError("halted before the gripper moved")
         silent = ConnectionLostError(
-            f"the gripper at {self.address} did not finish within {self.settings.gripper_timeout_s:g} s"
+            f"the gripper at {self.address} did not finish within {self.settings.gripper_timeout_s:g} s: recover to "
+            "try again"
         )
 
         def run() -> Any:

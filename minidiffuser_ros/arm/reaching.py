@@ -27,8 +27,8 @@ class ReachSettings:
     linear_speed: float = _positive(0.15, "Speed of the tool on its way", "m/s")
     angular_speed: float = _positive(0.6, "Rate of its turn", "rad/s")
     approach_s: float = _positive(0.3, "Time constant with which the last part of the way is closed", "s")
-    position_tolerance_m: float = _positive(0.0008, "Distance that counts as there", "m")
-    rotation_tolerance_deg: float = _positive(0.5, "Angle that counts as there", "deg")
+    position_tolerance_m: float = _positive(0.002, "Distance that counts as there", "m")
+    rotation_tolerance_deg: float = _positive(1.0, "Angle that counts as there", "deg")
 
     def __post_init__(self) -> None:
         require_positive(self, tuple(vars(self)))
@@ -48,12 +48,12 @@ def twist_towards(tool: Array, keypose: Keypose, settings: ReachSettings) -> Arr
     return np.concatenate([way, turn]) / time_s
 
 
-def is_there(tool: Array, keypose: Keypose, settings: ReachSettings) -> bool:
-    """Whether the tool is as close as the settings ask."""
+def is_there(tool: Array, keypose: Keypose, settings: ReachSettings, fraction: float = 1.0) -> bool:
+    """Whether the tool is within the tolerances, or within a fraction of them."""
     way, turn = _difference(tool, keypose)
     return bool(
-        np.linalg.norm(way) <= settings.position_tolerance_m
-        and np.rad2deg(np.linalg.norm(turn)) <= settings.rotation_tolerance_deg
+        np.linalg.norm(way) <= fraction * settings.position_tolerance_m
+        and np.rad2deg(np.linalg.norm(turn)) <= fraction * settings.rotation_tolerance_deg
     )
 
 

@@ -36,6 +36,9 @@ class Intent(enum.Enum):
     FASTER = "faster"
     SLOWER = "slower"
     AXES = "axes of base or tool"
+    LAYOUT = "lay out the next scene of the simulation"
+    HOME = "go home"
+    RECOVER = "recover the arm"
     LET_GO = "let go at once"
     GUIDE = "lead by hand, on or off"
     HELP = "this help"
@@ -164,6 +167,9 @@ INTENT_KEYS: dict[str, Intent] = {
     "=": Intent.FASTER,
     "-": Intent.SLOWER,
     "b": Intent.AXES,
+    "n": Intent.LAYOUT,
+    "o": Intent.HOME,
+    "c": Intent.RECOVER,
     "esc": Intent.LET_GO,
     ".": Intent.LET_GO,
     "?": Intent.HELP,
@@ -177,11 +183,13 @@ SEQUENCES = {
 HELP = """\
 hold to move    arrows: x and y    e d, page keys: z    y h, t g, a f: turn about x, y, z    Esc or . lets go
 once            space: gripper     + -: speed           b: axes of base or tool
+scene, arm      n: next layout of the simulation        o: go home    c: recover the arm after an error
 recording       r: start           s: stop and save     x: discard    k: mark a keypose    u: undo the mark
 afterwards      1: success         0: failure           ?: this help  Ctrl-C: end
 """
 GUIDING_HELP = """\
 Enter: lead the arm by hand, on or off    space: gripper
+scene, arm      n: next layout of the simulation        o: go home    c: recover the arm after an error
 recording       r: start           s: stop and save     x: discard    k: mark a keypose    u: undo the mark
 afterwards      1: success         0: failure           ?: this help  Ctrl-C: end
 """

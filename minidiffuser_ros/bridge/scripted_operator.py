@@ -40,6 +40,7 @@ MOTION_TIMEOUT_S = 60.0
 GATE_TIMEOUT_S = 20.0
 RECOVERY_TIMEOUT_S = 10.0
 OPENING_TOLERANCE = 1e-3
+CLOSE = 0.2  # of the tolerances: closer than this it need not come
 ENABLE_PERIOD_S = 0.05
 
 
@@ -55,6 +56,10 @@ class OperatorSettings:
             "unit": "s",
             "range": (0.1, 10.0),
         },
+    )
+    closing_s: float = field(
+        default=2.0,
+        metadata={"description": "Time to come closer once it is there", "unit": "s", "range": (0.1, 10.0)},
     )
     layout_s: float = field(
         default=1.0, metadata={"description": "Wait after a new layout, until every camera sees it", "unit": "s"}
@@ -175,16 +180,21 @@ class ScriptedOperator:
         return None if answer.finished else keypose_from_message(answer.keypose)
 
     def _lead_to(self, keypose: Keypose) -> None:
-        """Send twists until the tool has stood at the keypose for a moment. Raises MotionError after the timeout."""
+        """Send twists until the tool is at the keypose, then come as close as a little time allows.
+
+        Raises MotionError after the timeout.
+        """
         settings, period_s = self._settings, 1.0 / self._settings.twist_rate
         deadline = time.monotonic() + settings.keypose_timeout_s
         there_since: float | None = None
         self._leading = True
         try:
-            while there_since is None or time.monotonic() - there_since < 0.5 * settings.pause_s:
+            while there_since is None or time.monotonic() - there_since < settings.closing_s:
                 if time.monotonic() > deadline:
                     raise MotionError(f"the tool did not reach a keypose within {settings.keypose_timeout_s:g} s")
                 tool = self._fresh_tool()
+                if is_there(tool, keypose, settings.reach, CLOSE):
+                    break
                 if not is_there(tool, keypose, settings.reach):
                     there_since = None
                 elif there_since is None:

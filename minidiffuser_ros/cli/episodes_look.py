@@ -56,29 +56,40 @@ def _row(episode: Listed) -> list[str]:
 
 def _add_show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", type=Path, metavar="EPISODE", help="a recorded episode's folder, a .npz file, CACHE/NAME"
+        "paths", nargs="+", type=Path, metavar="EPISODE", help="a recorded episode's folder, a .npz file, CACHE/NAME"
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it there, too (a recorded episode)")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it there, too (one recorded episode)")
 
 
 def _show(args: argparse.Namespace) -> int:
-    """Everything about one episode."""
-    from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
-    from minidiffuser_ros.episodes.catalog import RECORDED, Unreadable, single
+    """Everything about each episode."""
+    from minidiffuser_ros.contract.errors import ConfigurationError
+    from minidiffuser_ros.episodes.catalog import RECORDED
     from minidiffuser_ros.episodes.details import details_of
 
-    episode = single(args.path)
+    if args.picture and len(args.paths) > 1:
+        raise ConfigurationError(f"--picture draws one episode, {len(args.paths)} were named: name one")
+    for path in args.paths:
+        episode = _episode(path)
+        if args.picture and episode.kind != RECORDED:
+            raise ConfigurationError(f"{path} keeps points and no pictures: draw the recorded episode it came from")
+        print("\n".join(details_of(episode)) + ("\n" if path != args.paths[-1] else ""))
+        if args.picture:
+            _draw(episode, args.picture)
+    return 0
+
+
+def _episode(path: Path) -> Listed:
+    """What lies there. Raises EpisodeError where it is no episode or cannot be read."""
+    from minidiffuser_ros.contract.errors import EpisodeError
+    from minidiffuser_ros.episodes.catalog import Unreadable, single
+
+    episode = single(path)
     if episode is None:
-        raise EpisodeError(f"{args.path} is no episode: name a recorded episode's folder, a .npz file, or CACHE/NAME")
+        raise EpisodeError(f"{path} is no episode: name a recorded episode's folder, a .npz file, or CACHE/NAME")
     if isinstance(episode, Unreadable):
         raise EpisodeError(episode.problem)
-    if args.picture and episode.kind != RECORDED:
-        raise ConfigurationError(f"{episode.path} keeps points and no pictures: draw the recorded episode it came from")
-    for line in details_of(episode):
-        print(line)
-    if args.picture:
-        _draw(episode, args.picture)
-    return 0
+    return episode
 
 
 def _draw(episode: Listed, file: Path) -> None:
@@ -156,7 +167,7 @@ VERBS = (
         "Keyposes are counted where they were marked; 'auto' are found in the motion.",
     ),
     Verb(
-        "show", "everything about one episode", _add_show, _show,
+        "show", "everything about an episode", _add_show, _show,
         """examples:
   minidiffuser episodes show data/lab/20260131-142500-open_drawer --picture out/episode.png
   minidiffuser episodes show data/tabletop_small/push_button/000042.npz

@@ -65,6 +65,7 @@ def _record(args: argparse.Namespace, stopped: Callable[[], bool]) -> None:
     from minidiffuser_ros.bringup import plan
     from minidiffuser_ros.bringup_runner import ProcessGroup, process_of
     from minidiffuser_ros.cli.graph import free_domain
+    from minidiffuser_ros.contract.files import make_folder
     from minidiffuser_ros.episodes.seeds import SessionProgress, session_seeds
 
     wanted = set(session_seeds(args.tasks, args.seed, args.per_task))
@@ -75,7 +76,7 @@ def _record(args: argparse.Namespace, stopped: Callable[[], bool]) -> None:
         return
     environment = {"ROS_DOMAIN_ID": str(free_domain())}
     specs = [process_of(node) for node in plan("record", _values(args))]
-    args.out.mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     with (
         (args.out / LOG).open("a", encoding="utf-8") as log,
         ProcessGroup(
@@ -94,7 +95,8 @@ def _record(args: argparse.Namespace, stopped: Callable[[], bool]) -> None:
                 raise ConnectionLostError(f"the node '{dead[0]}' ended with exit code {dead[1]}")
             elif time.monotonic() - since > SILENT_S:
                 raise ConnectionLostError(f"no episode was saved within {SILENT_S:g} s")
-    print(f"{count} of {len(wanted)} episodes in {args.out}; check them: minidiffuser episodes check {args.out}")
+    hint = f"; check them: minidiffuser episodes check {args.out}" if count else ""
+    print(f"{count} of {len(wanted)} episodes in {args.out}{hint}")
 
 
 def _values(args: argparse.Namespace) -> dict[str, str]:

@@ -69,6 +69,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     import torch
 
     from minidiffuser_ros.contract.errors import ConfigurationError
+    from minidiffuser_ros.contract.files import make_folder
     from minidiffuser_ros.model.config import named_config
     from minidiffuser_ros.policy.checkpoint import WEIGHTS, new_policy
     from minidiffuser_ros.training.config import TrainingConfig, with_actor_weights
@@ -81,6 +82,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         learning_rate=args.learning_rate, threads=args.threads, loss=args.loss, validate_every=args.validate_every,
         validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every,
     )  # fmt: skip
+    make_folder(args.out)
     torch.set_num_threads(config.threads)
     model = replace(named_config(args.network), num_experts=args.experts, history=args.history)
     if model.rotation == "diffused":

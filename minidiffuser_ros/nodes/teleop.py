@@ -12,6 +12,7 @@ from typing import Any
 from geometry_msgs.msg import TwistStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
+from rclpy.parameter import Parameter
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
@@ -39,6 +40,7 @@ from minidiffuser_ros.msg import ArmStatus, RecorderStatus
 from minidiffuser_ros.nodes.teleop_requests import SERVICES, GripperToggle, Requests
 
 STATUS_PERIOD_S = 0.25
+RECORDER_SILENT_S = 3.0  # it repeats its status twice a second
 GUIDE_AFTER_S = 0.2
 RECORDER_STATES = {
     RecorderStatus.IDLE: "idle",
@@ -62,12 +64,13 @@ class TeleopNode(ManagedNode):
         self._ask_guide_at = float("inf")
         self._opening = 1.0
         self._recorder: RecorderStatus | None = None
-        self._last_note, self._arm_says, self._shown_at = "", "", float("-inf")
+        self._recorder_seen_at = float("-inf")
+        self._arm_says, self._shown_at = "", float("-inf")
         self._twist = self.create_publisher(TwistStamped, "twist_command", RELIABLE)
         self._enable = self.create_publisher(Bool, "enable", RELIABLE)
         group = ReentrantCallbackGroup()
         self._gripper = GripperToggle(self, group, self._note)
-        self._requests = Requests(self, group, lambda: self._settings.value, self._note)
+        self._requests = Requests(self, group, lambda: self._settings.value, self._note, self._say)
         self.create_subscription(JointState, "gripper_target", self._on_gripper, SENSOR_DATA, callback_group=group)
         self.create_subscription(ArmStatus, "arm/status", self._on_arm, LATCHED, callback_group=group)
         self.create_subscription(RecorderStatus, "recorder/status", self._on_recorder, LATCHED, callback_group=group)
@@ -178,13 +181,18 @@ class TeleopNode(ManagedNode):
         self._arm_moved = moving
 
     def _on_recorder(self, message: RecorderStatus) -> None:
-        self._recorder = message
+        self._recorder, self._recorder_seen_at = message, time.monotonic()
 
     def _note(self, text: str) -> None:
-        """A sentence for the operator: in the status line, or in the log where there is no terminal."""
-        self._last_note = text
+        """A sentence for the operator: above the status line, or in the log where there is no terminal."""
         if self._terminal is None:
             self.get_logger().info(text)
+        else:
+            self._terminal.show(text + "\n")
+
+    def _say(self, instruction: str) -> None:
+        """Take over the sentence of the scene for the episodes that follow."""
+        self.set_parameters([Parameter("instruction", value=instruction)])
 
     def _show(self) -> None:
         self._shown_at = time.monotonic()
@@ -192,16 +200,17 @@ class TeleopNode(ManagedNode):
             return
         settings, recorder = self._settings.value, self._recorder
         recording = "none"
-        if recorder is not None:
+        if recorder is not None and time.monotonic() - self._recorder_seen_at > RECORDER_SILENT_S:
+            recording = "does not answer any more"
+        elif recorder is not None:
             recording = RECORDER_STATES.get(recorder.state, "?")
             if recorder.state == RecorderStatus.RECORDING:
                 recording += f" {recorder.duration_s:.0f} s, {recorder.keyposes} marks"
         parts = [
+            f"recorder {recording}",
+            f"gripper {'open' if self._opening > 0.5 else 'closed'}",
             f"{self._scale * settings.linear:.3f} m/s {self._scale * settings.angular:.2f} rad/s",
             "tool axes" if self._frame == TOOL_FRAME else "base axes",
-            f"gripper {'open' if self._opening > 0.5 else 'closed'}",
-            f"recorder {recording}",
-            self._last_note,
             self._arm_says,
         ]
         self._terminal.status(" | ".join(part for part in parts if part))

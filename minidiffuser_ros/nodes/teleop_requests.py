@@ -14,7 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 from minidiffuser_ros.action import Gripper
 from minidiffuser_ros.arm.teleop_input import Intent, TeleopSettings
 from minidiffuser_ros.bridge.action_client import ActionClient
-from minidiffuser_ros.srv import LabelEpisode, StartRecording
+from minidiffuser_ros.srv import LabelEpisode, ResetSimulation, StartRecording
 
 Note = Callable[[str], None]
 SERVICES: dict[Intent, tuple[Any, str]] = {
@@ -26,6 +26,9 @@ SERVICES: dict[Intent, tuple[Any, str]] = {
     Intent.SUCCESS: (LabelEpisode, "recorder/label"),
     Intent.FAILURE: (LabelEpisode, "recorder/label"),
     Intent.GUIDE: (SetBool, "arm/guide"),
+    Intent.HOME: (Trigger, "arm/home"),
+    Intent.RECOVER: (Trigger, "arm/recover"),
+    Intent.LAYOUT: (ResetSimulation, "simulator/reset"),
 }
 LABELS = {Intent.SUCCESS: "success", Intent.FAILURE: "failure"}
 
@@ -69,10 +72,21 @@ class GripperToggle:
 
 
 class Requests:
-    """Sends each request to its service, and notes the answer or that nobody is there to give one."""
+    """Sends each request to its service, and notes the answer or that nobody is there to give one.
 
-    def __init__(self, node: Node, group: CallbackGroup, settings: Callable[[], TeleopSettings], note: Note) -> None:
-        self._settings, self._note = settings, note
+    say: called with the sentence of a scene that was laid out in the simulation; episodes note its seed then.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        group: CallbackGroup,
+        settings: Callable[[], TeleopSettings],
+        note: Note,
+        say: Callable[[str], None],
+    ) -> None:
+        self._settings, self._note, self._say = settings, note, say
+        self._seed, self._asked_seed = -1, -1
         self._clients: dict[str, Client] = {}
         for kind, name in SERVICES.values():
             if name not in self._clients:
@@ -93,7 +107,10 @@ class Requests:
         if kind is StartRecording:
             s = self._settings()
             about = {"task": s.task, "instruction": s.instruction, "operator_name": s.operator}
-            return StartRecording.Request(**about, variation=-1, seed=-1)
+            return StartRecording.Request(**about, variation=-1, seed=self._seed)
+        if kind is ResetSimulation:
+            self._asked_seed += 1
+            return ResetSimulation.Request(task=self._settings().task, variation=-1, seed=self._asked_seed)
         if kind is LabelEpisode:
             return LabelEpisode.Request(outcome=LABELS[intent])
         return SetBool.Request(data=value) if kind is SetBool else kind.Request()
@@ -104,5 +121,10 @@ class Requests:
             refused()
         if answer is None:
             self._note(f"{name} gave no answer")
+            return
+        if isinstance(answer, ResetSimulation.Response) and answer.success:
+            self._seed = self._asked_seed
+            self._say(answer.instruction)
+            self._note(f"the scene asks: {answer.instruction}")
             return
         self._note(("" if answer.success else "refused: ") + (answer.message or name))

@@ -96,3 +96,9 @@ def test_a_session_that_makes_no_sense_is_refused_in_one_sentence(
     assert main(["record", "--out", str(tmp_path / "none"), *arguments]) == EXIT_USER_ERROR
     assert word in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["record", "--out", str(tmp_path / "file")]) == EXIT_USER_ERROR
+    assert "cannot make the folder" in capsys.readouterr().err

@@ -30,7 +30,7 @@ from minidiffuser_ros.bridge.conversions import joint_state, stamp_to_ns
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA
 from minidiffuser_ros.msg import ArmStatus, RecorderStatus
 from minidiffuser_ros.nodes.teleop import TeleopNode
-from minidiffuser_ros.srv import LabelEpisode, StartRecording
+from minidiffuser_ros.srv import LabelEpisode, ResetSimulation, StartRecording
 
 pytestmark = pytest.mark.ros
 
@@ -64,6 +64,9 @@ class Lab(Node):
         ):
             self.create_service(kind, f"recorder/{name}", self._noting(name), callback_group=group)
         self.create_service(SetBool, "arm/guide", self._noting("guide"), callback_group=group)
+        for name in ("home", "recover"):
+            self.create_service(Trigger, f"arm/{name}", self._noting(name), callback_group=group)
+        self.create_service(ResetSimulation, "simulator/reset", self._on_reset, callback_group=group)
 
     def names(self) -> list[str]:
         return [name for name, _ in self.asked]
@@ -76,6 +79,11 @@ class Lab(Node):
         self.gripper_may_end.wait(5.0)
         handle.succeed()
         return Gripper.Result(success=True, message="the gripper is there")
+
+    def _on_reset(self, request: ResetSimulation.Request, response: ResetSimulation.Response) -> Any:
+        self.asked.append(("reset", request))
+        response.success, response.instruction = True, f"push button number {request.seed}"
+        return response
 
     def _noting(self, name: str) -> Any:
         def answer(request: Any, response: Any) -> Any:
@@ -213,6 +221,28 @@ def test_every_key_of_the_recorder_reaches_its_service(lab: Lab, operator: Opera
         assert lab.asked[0][1].episode == ""
 
 
+def test_the_arm_goes_home_and_recovers_by_keys(lab: Lab, operator: Operator) -> None:
+    for key, name in ((b"o", "home"), (b"c", "recover")):
+        lab.asked.clear()
+        operator.type(key)
+        eventually(lambda name=name: lab.names() == [name])
+        operator.sees(f"{name} was done")
+
+
+def test_the_next_scene_gives_the_episode_its_sentence_and_seed(lab: Lab, operator: Operator) -> None:
+    for seed in (0, 1):
+        lab.asked.clear()
+        operator.type(b"n")
+        eventually(lambda: lab.names() == ["reset"])
+        assert (lab.asked[0][1].task, lab.asked[0][1].seed) == ("push_button", seed)
+        operator.sees(f"the scene asks: push button number {seed}")
+    lab.asked.clear()
+    operator.type(b"r")
+    eventually(lambda: lab.names() == ["start"])
+    request = lab.asked[0][1]
+    assert (request.instruction, request.seed) == ("push button number 1", 1)
+
+
 def test_the_gripper_toggles_and_a_toggle_during_its_motion_is_kept(lab: Lab, operator: Operator) -> None:
     lab.targets.publish(joint_state(["fr3_gripper"], [1.0], 1))
     time.sleep(0.2)
@@ -230,6 +260,7 @@ def test_the_gripper_toggles_and_a_toggle_during_its_motion_is_kept(lab: Lab, op
 def test_the_state_of_the_recorder_is_shown(lab: Lab, operator: Operator) -> None:
     lab.status.publish(RecorderStatus(state=RecorderStatus.RECORDING, duration_s=12.0, keyposes=3))
     operator.sees("RECORDING 12 s, 3 marks")
+    operator.sees("recorder does not answer any more")  # it repeats its status, and nothing came since
 
 
 def test_ctrl_c_lets_go_gives_the_terminal_back_and_ends_with_0(lab: Lab, operator: Operator) -> None:

@@ -20,7 +20,7 @@ from minidiffuser_ros.episodes.converters import lerobot_format as lerobot
 from minidiffuser_ros.episodes.converters.lerobot_clips import clip_of, clip_sources, outcome_of
 from minidiffuser_ros.episodes.converters.lerobot_demonstrations import DemonstrationSource
 from minidiffuser_ros.episodes.converters.lerobot_reader import LeRobotReader
-from minidiffuser_ros.episodes.converters.lerobot_writer import STAGED, assemble, stage
+from minidiffuser_ros.episodes.converters.lerobot_writer import STAGED, about_staged, assemble, stage
 from minidiffuser_ros.episodes.converters.outputs import Job, checked_name, existing_folder, write_missing
 
 
@@ -73,7 +73,7 @@ def export_lerobot(source: Path, out: Path, options: ExportOptions | None = None
     staged, failed = [], 0
     for name, path in tqdm(clip_sources(source).items(), unit="episode"):
         file = unfinished / STAGED / f"{checked_name(name, str(path))}.parquet"
-        if not file.exists():
+        if not _is_staged(file, options.fps):
             try:
                 if (outcome := outcome_of(path)) not in options.outcomes:
                     tqdm.write(f"left out: {path} is labelled '{outcome}'", file=sys.stderr)
@@ -91,6 +91,11 @@ def export_lerobot(source: Path, out: Path, options: ExportOptions | None = None
         raise EpisodeError(f"none of the episodes in {source} was to be written ({failed} could not be read)")
     assemble(staged, unfinished, out)
     return len(staged)
+
+
+def _is_staged(file: Path, fps: int | None) -> bool:
+    """Whether a stopped export has left this episode, and at this rate where one is stated."""
+    return file.exists() and (fps is None or about_staged(file)["shape"]["fps"] == fps)
 
 
 def import_lerobot(source: Path, out: Path, options: LeRobotOptions | None = None) -> int:

@@ -165,7 +165,7 @@ def assemble(staged: Sequence[Path], partial: Path, out: Path) -> int:
             if about[what] != abouts[0][what]:
                 raise EpisodeError(
                     f"{path.stem} has another {what} than {staged[0].stem} ({about[what]} against {abouts[0][what]}): "
-                    "one dataset has one, so convert them apart"
+                    f"one dataset has one, so convert them apart, or state one with --fps; delete {partial} before"
                 )
     for name in ("data", "meta"):
         shutil.rmtree(partial / name, ignore_errors=True)
