@@ -33,10 +33,13 @@ def never() -> bool:
 def call(client: Client, request: Any, timeout_s: float, cancelled: Cancelled = never) -> Any:
     """The response of a service. Raises ConnectionLostError if nobody offers it or no answer comes in time."""
     deadline = time.monotonic() + timeout_s
+    found = client.service_is_ready()
     while not client.service_is_ready():
         if time.monotonic() > deadline or cancelled():
             raise ConnectionLostError(f"nobody offers the service {client.srv_name}; start its node")
         time.sleep(POLL_S / 2)
+    if not found:
+        time.sleep(POLL_S)  # the server has to find this client, too: until then it drops the answer
     future = client.call_async(request)
     if not _wait(future, lambda: time.monotonic() > deadline or cancelled()):
         client.remove_pending_request(future)

@@ -14,7 +14,6 @@ import numpy as np
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from numpy.typing import NDArray
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.client import Client
 from rclpy.node import Node
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
@@ -34,6 +33,18 @@ from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.srv import ExpertKeypose, LabelEpisode, ResetSimulation, StartRecording
 
 NODES = ("simulator", "arm", "recorder")
+SERVICES: dict[str, Any] = {
+    "arm/home": Trigger,
+    "arm/recover": Trigger,
+    "simulator/reset": ResetSimulation,
+    "simulator/expert_keypose": ExpertKeypose,
+    "simulator/success": Trigger,
+    "recorder/start": StartRecording,
+    "recorder/stop": Trigger,
+    "recorder/discard": Trigger,
+    "recorder/mark_keypose": Trigger,
+    "recorder/label": LabelEpisode,
+}
 START_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 10.0
 MOTION_TIMEOUT_S = 60.0
@@ -93,14 +104,15 @@ class ScriptedOperator:
         self._tool: NDArray[np.float64] | None = None
         self._tool_ns = 0
         self._leading = False
-        self._group = group = ReentrantCallbackGroup()
+        group = ReentrantCallbackGroup()
         self._twist = node.create_publisher(TwistStamped, "twist_command", RELIABLE)
         self._enable = node.create_publisher(Bool, "enable", RELIABLE)
         self._subscription = node.create_subscription(
             PoseStamped, "tcp_pose", self._on_tool, SENSOR_DATA, callback_group=group
         )
         self._gripper = ActionClient(node, Gripper, "arm/gripper", callback_group=group)
-        self._clients: dict[str, Client] = {}
+        # Made now, used later: a server drops the answer to a client that it has not found yet.
+        self._clients = {name: node.create_client(kind, name, callback_group=group) for name, kind in SERVICES.items()}
         self._timer = node.create_timer(ENABLE_PERIOD_S, self._on_enable_timer, callback_group=group)
 
     def close(self) -> None:
@@ -124,20 +136,20 @@ class ScriptedOperator:
         self._trigger("arm/home", MOTION_TIMEOUT_S)
         self._drive_gripper(1.0)
         layout = ResetSimulation.Request(task=task, variation=-1, seed=seed)
-        instruction = self._checked(ResetSimulation, "simulator/reset", layout).instruction
+        instruction = self._checked("simulator/reset", layout).instruction
         self._wait(self._settings.layout_s)
         episode = self._start(task, str(instruction), seed)
         try:
             self._perform()
             self._wait(self._settings.pause_s)
-            verdict = self._call(Trigger, "simulator/success", Trigger.Request())
+            verdict = self._call("simulator/success", Trigger.Request())
         except MinidiffuserError:
             # Also when the session is being stopped: half an episode is none.
-            call(self._client(Trigger, "recorder/discard"), Trigger.Request(), ANSWER_TIMEOUT_S)
+            call(self._clients["recorder/discard"], Trigger.Request(), ANSWER_TIMEOUT_S)
             raise
         self._trigger("recorder/stop", MOTION_TIMEOUT_S)
         outcome = SUCCESS if verdict.success else FAILURE
-        self._checked(LabelEpisode, "recorder/label", LabelEpisode.Request(episode=episode, outcome=outcome))
+        self._checked("recorder/label", LabelEpisode.Request(episode=episode, outcome=outcome))
         return Recorded(episode, bool(verdict.success), str(verdict.message))
 
     def recover(self) -> None:
@@ -157,7 +169,7 @@ class ScriptedOperator:
             task=task, instruction=instruction, operator_name=self._settings.operator, variation=-1, seed=seed
         )
         deadline = time.monotonic() + GATE_TIMEOUT_S
-        while not (answer := self._call(StartRecording, "recorder/start", request)).success:
+        while not (answer := self._call("recorder/start", request)).success:
             if time.monotonic() > deadline:
                 raise ConnectionLostError(f"the recorder does not start: {answer.message}")
             self._wait(0.5)
@@ -176,7 +188,7 @@ class ScriptedOperator:
                 self._trigger("recorder/mark_keypose", ANSWER_TIMEOUT_S)
 
     def _next_keypose(self) -> Keypose | None:
-        answer = self._checked(ExpertKeypose, "simulator/expert_keypose", ExpertKeypose.Request())
+        answer = self._checked("simulator/expert_keypose", ExpertKeypose.Request())
         return None if answer.finished else keypose_from_message(answer.keypose)
 
     def _lead_to(self, keypose: Keypose) -> None:
@@ -229,22 +241,17 @@ class ScriptedOperator:
         self._enable.publish(Bool(data=self._leading))
 
     def _trigger(self, name: str, timeout_s: float) -> None:
-        self._checked(Trigger, name, Trigger.Request(), timeout_s)
+        self._checked(name, Trigger.Request(), timeout_s)
 
-    def _checked(self, kind: Any, name: str, request: Any, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+    def _checked(self, name: str, request: Any, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
         """The answer of a service that succeeded. Raises MotionError with its sentence where it did not."""
-        answer = self._call(kind, name, request, timeout_s)
+        answer = self._call(name, request, timeout_s)
         if not answer.success:
             raise MotionError(f"{name}: {answer.message}")
         return answer
 
-    def _call(self, kind: Any, name: str, request: Any, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
-        return call(self._client(kind, name), request, timeout_s, self._cancelled)
-
-    def _client(self, kind: Any, name: str) -> Client:
-        if name not in self._clients:
-            self._clients[name] = self._node.create_client(kind, name, callback_group=self._group)
-        return self._clients[name]
+    def _call(self, name: str, request: Any, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+        return call(self._clients[name], request, timeout_s, self._cancelled)
 
     def _wait(self, seconds: float) -> None:
         """Sleep in slices. Raises ConnectionLostError when the session is stopped."""

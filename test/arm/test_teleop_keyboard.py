@@ -108,7 +108,8 @@ def test_a_terminal_that_hangs_up_is_reported(ends: tuple[int, int]) -> None:
 def test_nothing_holds_a_signal_back(ends: tuple[int, int]) -> None:
     """Ctrl-C stays a signal: the keys that interrupt are left to the terminal."""
     _, slave = ends
+    before = signal.getsignal(signal.SIGINT)
     terminal = Terminal(slave, slave)
     assert termios.tcgetattr(slave)[3] & termios.ISIG
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     terminal.close()

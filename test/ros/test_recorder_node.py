@@ -59,7 +59,12 @@ class Rig:
         self.marks: list[Marker] = []
         self.client.create_subscription(RecorderStatus, "recorder/status", self.statuses.append, LATCHED)
         self.client.create_subscription(Marker, "recorder/keyposes", self._on_mark, RELIABLE)
-        self._clients: dict[str, Any] = {}
+        # Made long before they are used: a server drops the answer to a client that it has not found yet.
+        kinds = {"start": StartRecording, "label": LabelEpisode}
+        names = ("start", "stop", "discard", "mark_keypose", "undo_keypose", "label")
+        self._clients = {
+            name: self.client.create_client(kinds.get(name, Trigger), f"recorder/{name}") for name in names
+        }
         self.action = ActionClient(self.client, RecordEpisode, "recorder/record_episode")
 
     def make_recorder(self, context: Context) -> RecorderNode:
@@ -79,8 +84,6 @@ class Rig:
     def call(self, name: str, request: Any = None) -> Any:
         """Call a service of the recorder; a Trigger where no request is given."""
         kind = {"start": StartRecording, "label": LabelEpisode}.get(name, Trigger)
-        if name not in self._clients:
-            self._clients[name] = self.client.create_client(kind, f"recorder/{name}")
         assert self._clients[name].wait_for_service(10.0)
         future = self._clients[name].call_async(request or kind.Request())
         return eventually(lambda: future.result() if future.done() else None, 20.0)
