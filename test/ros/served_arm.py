@@ -103,7 +103,7 @@ class Client(Node):
         return joint_positions(self.states[-1], JOINT_NAMES)
 
     def becomes(self, state: int) -> ArmStatus:
-        return eventually(lambda: self.statuses and self.statuses[-1].state == state and self.statuses[-1])
+        return eventually(lambda: self.statuses and self.statuses[-1].state == state and self.statuses[-1], 20.0)
 
 
 def finished(future: Any, timeout_s: float = 15.0) -> Any:
