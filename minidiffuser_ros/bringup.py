@@ -11,22 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, PACKAGE, SCRIPTED, SIMULATION, Bringup
+from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Bringup
 from minidiffuser_ros.contract.errors import ConfigurationError
-
-# Fast DDS 2 (ROS 2 Jazzy) reads the first, Fast DDS 3 the second.
-TRANSPORT_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
-
-
-def share_folder() -> Path:
-    """Where `config/`, `launch/` and `models/` lie: the repository, or `share/` of the installed package."""
-    here = Path(__file__).resolve().parent
-    if (here.parent / "package.xml").is_file():
-        return here.parent
-    for parent in here.parents:
-        if (parent / "share" / PACKAGE).is_dir():
-            return parent / "share" / PACKAGE
-    return here.parent
+from minidiffuser_ros.contract.installation import share_folder, transport_profiles
 
 
 @dataclass(frozen=True)
@@ -46,13 +33,9 @@ class PlannedNode:
 def node_environment() -> dict[str, str]:
     """What every node needs in its environment, drivers of others included; what the user has set stays.
 
-    Many processes share the cores: more threads than one each make all of them slower. And pictures need more shared
-    memory than Fast DDS reserves (see `bridge/transport.py`).
+    Many processes share the cores: more threads than one each make all of them slower.
     """
-    values = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    if not any(name in os.environ for name in TRANSPORT_VARIABLES):
-        values |= dict.fromkeys(TRANSPORT_VARIABLES, str(share_folder() / "config" / "fastdds.xml"))
-    return values
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **transport_profiles()}
 
 
 def plan(bringup: str, values: Mapping[str, str]) -> list[PlannedNode]:

@@ -21,8 +21,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from minidiffuser_ros.bringup import PlannedNode, node_environment
-from minidiffuser_ros.bringup_tables import PACKAGE
 from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.contract.installation import PACKAGE
 
 PR_SET_PDEATHSIG = 1
 POLL_PERIOD_S = 0.05

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-PACKAGE = "minidiffuser_ros"
+from minidiffuser_ros.contract.installation import PACKAGE
+
 SIMULATION = "sim"
 AUTO = "auto"
 NONE = "none"

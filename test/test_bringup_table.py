@@ -12,10 +12,10 @@ from typing import Any, List  # noqa: UP035
 
 import pytest
 
-from minidiffuser_ros import bringup
 from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import process_of
 from minidiffuser_ros.bringup_tables import BRINGUPS
+from minidiffuser_ros.contract import installation
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 LAUNCH_FILES = Path(__file__).parents[1] / "launch"
@@ -107,7 +107,7 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
         for node in table.nodes:
             assert set(node.only_if) <= set(names)
             assert {source for source, _ in node.parameters.values()} <= {*names, "arm_address", "first_task"}
-            assert all((bringup.share_folder() / "config" / file).is_file() for file in node.files)
+            assert all((installation.share_folder() / "config" / file).is_file() for file in node.files)
 
 
 def test_a_command_carries_name_namespace_parameters_and_types(checkpoint: dict[str, str]) -> None:
@@ -123,11 +123,11 @@ def test_a_command_carries_name_namespace_parameters_and_types(checkpoint: dict[
 def test_every_node_gets_one_thread_and_room_for_pictures_unless_the_user_chose(
     checkpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in (*bringup.TRANSPORT_VARIABLES, "OMP_NUM_THREADS"):
+    for name in (*installation.TRANSPORT_VARIABLES, "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     environment = dict(process_of(plan("policy", checkpoint)[0]).environment)
     assert environment.pop("OMP_NUM_THREADS") == "1"
-    assert set(environment) == set(bringup.TRANSPORT_VARIABLES)
+    assert set(environment) == set(installation.TRANSPORT_VARIABLES)
     assert all(Path(path).is_file() for path in environment.values())
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "/mine.xml")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

@@ -12,6 +12,7 @@ import pytest
 from minidiffuser_ros import bringup_tables
 from minidiffuser_ros.cli import main as cli
 from minidiffuser_ros.contract.errors import MinidiffuserError
+from minidiffuser_ros.contract.installation import PACKAGE
 from minidiffuser_ros.contract.version import VERSION
 
 ROOT = Path(__file__).parents[1]
@@ -53,9 +54,7 @@ def test_every_node_of_the_bringup_has_an_executable_in_the_build() -> None:
     built = re.search(r"foreach\(node ([\w ]+)\)", (ROOT / "CMakeLists.txt").read_text())
     assert built is not None
     entries = [node for table in bringup_tables.BRINGUPS.values() for node in table.nodes]
-    assert {node.executable for node in entries if node.package == bringup_tables.PACKAGE} <= set(
-        built.group(1).split()
-    )
+    assert {node.executable for node in entries if node.package == PACKAGE} <= set(built.group(1).split())
 
 
 def test_commands_are_modules_with_examples() -> None:

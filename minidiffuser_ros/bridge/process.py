@@ -17,8 +17,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from minidiffuser_ros.bridge.lifecycle import EXIT_CRASH, EXIT_USER_ERROR, ManagedNode
 from minidiffuser_ros.bridge.scheduling import share_interpreter
-from minidiffuser_ros.bridge.transport import share_pictures
 from minidiffuser_ros.contract.errors import MinidiffuserError
+from minidiffuser_ros.contract.installation import transport_profiles
 
 THREADS = 4
 # Under the ten seconds after which launch kills a process that was asked to end.
@@ -35,7 +35,7 @@ def run_node(factory: Callable[[], ManagedNode], argv: Sequence[str] | None = No
     teardown, so that the last status and the results of cancelled goals still go out. A second Ctrl-C ends at once.
     """
     share_interpreter()
-    share_pictures()
+    os.environ.update(transport_profiles())
     # rclpy's own handlers would invalidate the context before the arm has been stopped.
     rclpy.init(args=list(argv) if argv is not None else None, signal_handler_options=SignalHandlerOptions.NO)
     signals = _StopSignals()

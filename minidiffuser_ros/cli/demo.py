@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minidiffuser_ros.bringup import plan, share_folder
+from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import ProcessGroup, ProcessSpec, process_of
 from minidiffuser_ros.cli.graph import StopRequest, free_domain, require_ros
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MinidiffuserError
+from minidiffuser_ros.contract.installation import share_folder
 
 if TYPE_CHECKING:
     from minidiffuser_ros.bridge.decision_pictures import DecisionPictures

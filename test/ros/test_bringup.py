@@ -19,7 +19,8 @@ from spinning import eventually, spinning
 
 from minidiffuser_ros.bridge.lifecycle import EXIT_USER_ERROR, ManagedNode
 from minidiffuser_ros.bridge.qos import LATCHED
-from minidiffuser_ros.bringup_tables import BRINGUPS, PACKAGE, NodeEntry
+from minidiffuser_ros.bringup_tables import BRINGUPS, NodeEntry
+from minidiffuser_ros.contract.installation import PACKAGE
 from minidiffuser_ros.msg import ArmStatus, ObserverStatus
 
 pytestmark = pytest.mark.ros
