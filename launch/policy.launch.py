@@ -5,9 +5,10 @@ Arguments and nodes come from the table in `minidiffuser_ros/bringup_tables.py`;
 
 from launch import LaunchDescription
 
-from minidiffuser_ros.bringup_launch import launch_description
+from minidiffuser_ros.bridge.launching import launch_description
+from minidiffuser_ros.bringup import launched
 
 
 def generate_launch_description() -> LaunchDescription:
     """Every argument of the bring-up, and its nodes."""
-    return launch_description("policy")
+    return launch_description(*launched("policy"))

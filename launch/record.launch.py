@@ -6,9 +6,10 @@ With `operator:=scripted` the simulator's expert gives them. Arguments and nodes
 
 from launch import LaunchDescription
 
-from minidiffuser_ros.bringup_launch import launch_description
+from minidiffuser_ros.bridge.launching import launch_description
+from minidiffuser_ros.bringup import launched
 
 
 def generate_launch_description() -> LaunchDescription:
     """Every argument of the bring-up, and its nodes."""
-    return launch_description("record")
+    return launch_description(*launched("record"))

@@ -6,12 +6,13 @@ The launch files and `minidiffuser bringup` both start what `plan` says.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Bringup
+from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Argument, Bringup
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder, transport_profiles
 
@@ -36,6 +37,13 @@ def node_environment() -> dict[str, str]:
     Many processes share the cores: more threads than one each make all of them slower.
     """
     return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"), **transport_profiles()}
+
+
+def launched(
+    bringup: str,
+) -> tuple[tuple[Argument, ...], Callable[[Mapping[str, str]], list[PlannedNode]], dict[str, str]]:
+    """What a launch file starts from: arguments, the plan for their values, the environment of every node."""
+    return BRINGUPS[bringup].arguments, partial(plan, bringup), node_environment()
 
 
 def plan(bringup: str, values: Mapping[str, str]) -> list[PlannedNode]:

@@ -172,10 +172,10 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchFile]:
             base = FakeConfiguration if kind == "LaunchConfiguration" else Recorded
             setattr(module, kind, type(kind, (base,), {}))
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "minidiffuser_ros.bringup_launch", raising=False)
+    monkeypatch.delitem(sys.modules, "minidiffuser_ros.bridge.launching", raising=False)
     yield lambda bringup: runpy.run_path(str(LAUNCH_FILES / f"{bringup}.launch.py"))
     # Made with stand-ins: nobody else may find it.
-    sys.modules.pop("minidiffuser_ros.bringup_launch", None)
+    sys.modules.pop("minidiffuser_ros.bridge.launching", None)
 
 
 @pytest.mark.parametrize("bringup", BRINGUPS)
@@ -223,4 +223,7 @@ def test_a_launch_file_needs_only_launch_and_this_package_and_holds_no_logic(pat
     tree = ast.parse(path.read_text())
     modules = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     assert modules == {"launch", "minidiffuser_ros"}
-    assert len(tree.body) == 4, "a docstring, two imports, one function"
+    *imports, function = tree.body[1:]
+    assert all(isinstance(node, ast.ImportFrom) for node in imports)
+    assert isinstance(function, ast.FunctionDef)
+    assert len(function.body) == 2, "a docstring and what is returned"

@@ -28,9 +28,9 @@ LAYERS = {
     "cli": 7,
 }
 # Beside the folders: the table that the launch files and the command line share, and its process runner.
-BESIDE_LAYERS = {"bringup", "bringup_tables", "bringup_launch", "bringup_runner"}
+BESIDE_LAYERS = {"bringup", "bringup_tables", "bringup_runner"}
 GENERATED = {"msg", "srv", "action"}
-ROS_LAYERS = {"bridge", "nodes", "bringup_launch"}
+ROS_LAYERS = {"bridge", "nodes"}
 ROS_PACKAGES = {
     "rclpy", "rcl_interfaces", "builtin_interfaces", "geometry_msgs", "sensor_msgs", "std_msgs", "std_srvs",
     "visualization_msgs", "lifecycle_msgs", "action_msgs", "diagnostic_msgs", "tf2_ros", "launch", "launch_ros",

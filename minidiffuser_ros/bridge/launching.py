@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, List  # noqa: UP035  # launch knows the types of `typing` only
 
 from launch import LaunchContext, LaunchDescription
@@ -11,32 +11,31 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from minidiffuser_ros.bringup import PlannedNode, node_environment, plan
-from minidiffuser_ros.bringup_tables import BRINGUPS
 
+def launch_description(
+    arguments: Sequence[Any], plan: Callable[[Mapping[str, str]], Sequence[Any]], environment: Mapping[str, str]
+) -> LaunchDescription:
+    """Every argument of a bring-up (`bringup_tables.Argument`), and the nodes (`bringup.PlannedNode`) of its plan."""
 
-def launch_description(bringup: str) -> LaunchDescription:
-    """Every argument of the bring-up, and its nodes."""
-    arguments = [
+    def start_nodes(context: LaunchContext) -> list[Node]:
+        """The nodes for the values that the arguments have now."""
+        values = {argument.name: LaunchConfiguration(argument.name).perform(context) for argument in arguments}
+        return [action(node) for node in plan(values)]
+
+    declared = [
         DeclareLaunchArgument(
             argument.name,
             default_value=argument.default,
             description=argument.description,
             choices=list(argument.choices) or None,
         )
-        for argument in BRINGUPS[bringup].arguments
+        for argument in arguments
     ]
-    environment = [SetEnvironmentVariable(name, value) for name, value in node_environment().items()]
-    return LaunchDescription([*arguments, *environment, OpaqueFunction(function=partial(start_nodes, bringup=bringup))])
+    variables = [SetEnvironmentVariable(name, value) for name, value in environment.items()]
+    return LaunchDescription([*declared, *variables, OpaqueFunction(function=start_nodes)])
 
 
-def start_nodes(context: LaunchContext, bringup: str) -> list[Node]:
-    """The nodes for the values that the arguments have now."""
-    names = [argument.name for argument in BRINGUPS[bringup].arguments]
-    return [action(node) for node in plan(bringup, {n: LaunchConfiguration(n).perform(context) for n in names})]
-
-
-def action(node: PlannedNode) -> Node:
+def action(node: Any) -> Node:
     """The launch action of one planned node; all end when one does."""
     # Without its type a serial number would become an integer.
     typed = {name: ParameterValue(value, value_type=_type_of(value)) for name, value in node.parameters.items()}
