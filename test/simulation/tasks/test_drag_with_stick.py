@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from minidiffuser_ros.geometry.transform import apply
 from minidiffuser_ros.simulation.tabletop import Tabletop
 from minidiffuser_ros.simulation.tasks.base import CLOSED, OPEN, down
-from minidiffuser_ros.simulation.tasks.drag_with_stick import AT_TARGET, BAYS, CUBE, CUBE_HALF_SIZE, STICK
+from minidiffuser_ros.simulation.tasks.drag_with_stick import AT_TARGET, BAYS, CUBE, STICK
 
 TASK = "drag_with_stick"
-
-
-def put(world: Tabletop, bay: str, short_of: float = 0.0) -> None:
-    """Put the cube in a bay, or so many metres before the middle."""
-    place = apply(world.stage.transform(bay), np.array([[-short_of, 0.0, CUBE_HALF_SIZE]]))[0]
-    world.stage.place(CUBE, place, world.stage.yaw(bay))
-    world.stage.settle()
-
-
-@pytest.mark.parametrize(("short_of", "done"), [(0.0, True), (AT_TARGET - 0.001, True), (AT_TARGET + 0.001, False)])
-def test_the_cube_counts_where_it_lies_in_the_bay(world: Tabletop, short_of: float, done: bool) -> None:
-    world.reset(TASK, 5)
-    put(world, BAYS[0], short_of)
-    assert world.success() == done
-
-
-@pytest.mark.parametrize("bay", BAYS[1:])
-def test_a_bay_of_another_colour_is_a_wrong_object(world: Tabletop, bay: str) -> None:
-    world.reset(TASK, 5)
-    put(world, bay)
-    assert not world.success()
-    assert world.mistake() == "wrong object"
 
 
 def test_a_cube_that_the_fingers_have_carried_does_not_count(world: Tabletop) -> None:

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
+from bays import SLID
 
 from minidiffuser_ros.simulation.tabletop import Tabletop
 from minidiffuser_ros.simulation.tasks.base import CLOSED, OPEN, down
-from minidiffuser_ros.simulation.tasks.slide_block_to_target import AT_TARGET, BAYS, BLOCK, HALF_HEIGHT
+from minidiffuser_ros.simulation.tasks.slide_block_to_target import AT_TARGET, BAYS, BLOCK
 
 TASK = "slide_block_to_target"
-
-
-def put(world: Tabletop, bay: str, short_of: float = 0.0) -> None:
-    """Put the block in a bay, or so many metres before the middle."""
-    yaw = world.stage.yaw(bay)
-    back = short_of * np.array([np.cos(yaw), np.sin(yaw), 0.0])
-    world.stage.place(BLOCK, world.stage.position(bay) - back + (0, 0, HALF_HEIGHT), yaw)
-    world.stage.settle()
-
-
-@pytest.mark.parametrize(("short_of", "done"), [(0.0, True), (AT_TARGET - 0.001, True), (AT_TARGET + 0.001, False)])
-def test_the_block_counts_where_it_lies_in_the_bay(world: Tabletop, short_of: float, done: bool) -> None:
-    world.reset(TASK, 5)
-    put(world, BAYS[0], short_of)
-    assert world.success() == done
-
-
-@pytest.mark.parametrize("bay", BAYS[1:])
-def test_a_bay_of_another_colour_is_a_wrong_object(world: Tabletop, bay: str) -> None:
-    world.reset(TASK, 5)
-    put(world, bay)
-    assert not world.success()
-    assert world.mistake() == "wrong object"
 
 
 def test_a_block_that_was_carried_does_not_count(world: Tabletop) -> None:
@@ -48,7 +25,7 @@ def test_a_block_that_was_carried_does_not_count(world: Tabletop) -> None:
 
 def test_a_block_between_the_fingers_does_not_count(world: Tabletop) -> None:
     world.reset(TASK, 5)
-    put(world, BAYS[0])
+    SLID.put(world, BAYS[0])
     x, y, _ = world.stage.position(BLOCK)
     yaw = world.stage.yaw(BLOCK)
     world.execute(down(x, y, 0.1, OPEN, yaw))
