@@ -6,8 +6,10 @@ With ROS, `make build` or `colcon build` builds the package through CMakeLists.t
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "arm": ["franky-control>=2,<3"],
+    "arm": ["franky-control>=2,<3", "ruckig>=0.14,<1"],
     "perception": ["open3d-cpu>=0.19,<0.21"],
+    "realsense": ["pyrealsense2>=2.55,<3"],
+    "calibration": ["opencv-python-headless>=4.10,<6"],
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1.2,<2"],
     # Recorded episodes: rosbag2 files without ROS.
     "recording": ["mcap>=1.2,<2", "rosbags>=0.11,<0.12"],
@@ -24,6 +26,8 @@ EXTRAS = {
         "lmdb>=1.6,<4",
         "matplotlib>=3.9,<4",
         "mypy>=1.15,<3",
+        # The planner's rival in the benchmark.
+        "ompl>=2,<3",
         "pytest>=8,<10",
         "pytest-timeout>=2.3,<3",
         "ray>=2.40,<3",
@@ -51,7 +55,17 @@ EXTRAS = {
 }
 EXTRAS["all"] = [
     requirement
-    for name in ("arm", "perception", "simulation", "recording", "converters", "teleop", "training")
+    for name in (
+        "arm",
+        "perception",
+        "realsense",
+        "calibration",
+        "simulation",
+        "recording",
+        "converters",
+        "teleop",
+        "training",
+    )
     for requirement in EXTRAS[name]
 ]
 
@@ -60,7 +74,7 @@ setup(
     version="0.1.0",
     description="Table-top manipulation from a sentence: Mini-Diffuser on point clouds for a Franka arm and ROS 2",
     license="Apache-2.0",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     package_dir={"": "."},
     packages=find_packages(include=["minidiffuser_ros", "minidiffuser_ros.*"]),
     install_requires=[

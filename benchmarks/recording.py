@@ -272,9 +272,9 @@ def publish(pictures: Path, rate: float) -> None:
         stamped_pose,
     )  # fmt: skip
     from minidiffuser_ros.bridge.qos import SENSOR_DATA
-    from minidiffuser_ros.bridge.transport import share_pictures
+    from minidiffuser_ros.contract.installation import transport_profiles
 
-    share_pictures()
+    os.environ.update(transport_profiles())
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, archive = rclpy.create_node("cameras"), np.load(pictures)
     colors, depths = archive["color"], archive["depth"]

@@ -33,8 +33,8 @@ GENERATED = {"msg", "srv", "action"}
 ROS_LAYERS = {"bridge", "nodes"}
 ROS_PACKAGES = {
     "rclpy", "rcl_interfaces", "builtin_interfaces", "geometry_msgs", "sensor_msgs", "std_msgs", "std_srvs",
-    "visualization_msgs", "lifecycle_msgs", "action_msgs", "diagnostic_msgs", "tf2_ros", "launch", "launch_ros",
-    "ament_index_python",
+    "visualization_msgs", "trajectory_msgs", "lifecycle_msgs", "action_msgs", "diagnostic_msgs", "tf2_ros", "tf2_msgs",
+    "message_filters", "launch", "launch_ros", "ament_index_python",
 }  # fmt: skip
 NO_TORCH = {"geometry", "contract", "perception", "arm", "episodes", "simulation", "bridge"}
 

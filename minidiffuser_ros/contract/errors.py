@@ -57,11 +57,25 @@ class StorageError(EpisodeError):
 
 
 class GoalRejectedError(MinidiffuserError):
-    """A keypose goal failed a check before any motion started."""
+    """A keypose goal failed a check before any motion started; `reasons` are the sentences against it.
+
+    Made from one sentence or from several (`contract.refusal.Refusal`, which carries a code, or plain text).
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+    def __reduce__(self) -> tuple[type[GoalRejectedError], tuple[str, ...]]:
+        return type(self), self.reasons
 
 
 class MotionError(MinidiffuserError):
-    """A motion was started and did not end where it should."""
+    """A motion was started and did not end where it should; `reason` carries a code where it is a `Refusal`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class ConnectionLostError(MinidiffuserError):
