@@ -32,7 +32,7 @@ from minidiffuser_ros.model.action_config import NAMED_ACTION_CONFIGS
 from minidiffuser_ros.model.attention import reference_mask
 from minidiffuser_ros.model.config import MiniDiffuserConfig, named_config
 from minidiffuser_ros.model.mini_diffuser import TOOL_FEATURES, Inputs, MiniDiffuser
-from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
+from minidiffuser_ros.model.two_level import GroupedTokens, SampleTokens, two_level_attention
 
 HEAD_SAMPLES = 4
 TOKENS = 10
@@ -192,27 +192,22 @@ def _implementation(name: str) -> Iterator[None]:
         neck.two_level_attention = two_level_attention
 
 
-def _literal_attention(
-    samples: SampleTokens, spatial: SharedTokens, words: SharedTokens, positions: Tensor
-) -> tuple[Tensor, Tensor]:
+def _literal_attention(samples: SampleTokens, spatial: GroupedTokens, words: GroupedTokens) -> tuple[Tensor, Tensor]:
     """`two_level_attention` as the paper writes it: one masked attention over all samples and shared tokens."""
-    count, length, width = samples.query.shape[2:]
-    own, shared = count * length, spatial.key.shape[1] + words.key.shape[1]
-    query, plain_query, key, value = (t.flatten(2, 3).transpose(1, 2) for t in vars(samples).values())
+    clouds, heads, count, length, width = samples.query.shape
+    own, places = count * length, spatial.key.shape[1]
+    shared = places + words.key.shape[1]
+    query, plain_query, key, value = (t.flatten(0, 1).flatten(1, 2) for t in vars(samples).values())
+    rows, plain_rows = (torch.cat([q, spatial.key, words.key], dim=1) for q in (query, plain_query))
     placed = torch.cat([key, spatial.key], dim=1)
-    values = torch.cat([value, spatial.value, words.value], dim=1)
-    queries, plain = (torch.cat([rows, spatial.key, words.key], dim=1) for rows in (query, plain_query))
-    logits = torch.cat(
-        [torch.einsum("bqhd,bkhd->bhqk", q, k) for q, k in ((queries, placed), (plain, words.key))], dim=-1
-    )
-    allowed = reference_mask(count, length, shared).to(queries.device)[None, None]
-    present = torch.cat([spatial.mask.new_ones(len(spatial.mask), own), spatial.mask, words.mask], dim=1)
-    logits = (logits * width**-0.5).masked_fill(~(allowed & present[:, None, None]), float("-inf"))
-    weights = torch.softmax(logits.float(), dim=-1)[:, :, :own].to(values.dtype)
-    out = torch.einsum("bhqk,bkhd->bqhd", weights, values).unflatten(1, (count, length))
-    places = torch.cat([positions, torch.ones_like(positions[..., :1])], dim=-1)
-    centre = torch.einsum("bhqk,bkc->bqhc", weights[..., own : own + positions.shape[1]].float(), places)
-    return out, centre.unflatten(1, (count, length))
+    logits = torch.cat([rows @ placed.transpose(1, 2), plain_rows @ words.key.transpose(1, 2)], dim=-1) * width**-0.5
+    allowed = reference_mask(count, length, shared).to(rows.device)
+    bias = torch.cat([spatial.bias.new_zeros(clouds * heads, 1, own), spatial.bias, words.bias], dim=-1)
+    weights = torch.softmax((logits + bias).masked_fill(~allowed, float("-inf")), dim=-1)[:, :own]
+    values = torch.cat([value, spatial.value[..., :width], words.value], dim=1)
+    centre = weights[..., own : own + places] @ spatial.value[..., width:]
+    out, centre = (t.view(clouds, heads, count, length, -1).permute(0, 2, 3, 1, 4) for t in (weights @ values, centre))
+    return out, centre
 
 
 def _peak_memory(step: Callable[[], None], device: str) -> float:

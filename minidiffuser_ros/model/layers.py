@@ -89,11 +89,15 @@ class FilmNorm(nn.Module):
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, context: FilmContext) -> Tensor:
-        """x [B, M, L, C] -> [B, M, L, C]."""
-        modulation = self.by_observation(F.silu(context.observation)).unsqueeze(1)
+    def modulation(self, context: FilmContext) -> Tensor:
+        """Scale and shift side by side, [B, M, 2 C]; [B, 1, 2 C] where no noise tells the samples apart."""
+        modulation: Tensor = self.by_observation(F.silu(context.observation)).unsqueeze(1)
         if self.by_noise is not None and context.noise is not None:
             modulation = modulation + context.noise.of_samples(self.by_noise(F.silu(context.noise.embeddings)))
+        return modulation
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x [B, M, L, C] -> [B, M, L, C], by the `modulation` of its context."""
         scale, shift = modulation.unsqueeze(2).chunk(2, dim=-1)
         out: Tensor = self.norm(x) * (1.0 + scale) + shift
         return out

@@ -6,6 +6,7 @@ sample, its position in m, or 9, with the first two columns of its rotation's ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,8 +18,20 @@ from minidiffuser_ros.model.config import POSITION, ROTATION, MiniDiffuserConfig
 from minidiffuser_ros.model.experts import ExpertMlp
 from minidiffuser_ros.model.flat import FlatBackbone
 from minidiffuser_ros.model.layers import FilmContext, Mlp, NoiseLevels, SinusoidalEmbedding
-from minidiffuser_ros.model.neck import REACH, BlockExecutor, ConditionTokens, NeckBlock, ToolTokens, run_block
+from minidiffuser_ros.model.neck import (
+    REACH,
+    BlockContext,
+    BlockExecutor,
+    ConditionTokens,
+    NeckBlock,
+    Places,
+    ToolTokens,
+    run_block,
+)
 from minidiffuser_ros.model.voxels import build_levels
+
+Contexts = tuple[BlockContext, ...]
+"""What steers each block of the neck at one step."""
 
 TOOL_FEATURES = 8  # height above the table, opening, and the x and y axes of the tool
 
@@ -141,25 +154,46 @@ class MiniDiffuser(nn.Module):
         return [orders[i % len(orders)] for i in range(len(self.config.encoder_channels))]
 
     def denoise(
-        self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor = run_block
     ) -> Tensor:
         """Of noisy samples [B, M, S] the displacement in metres from each position to where it came from [B, M, 3].
 
+        timesteps: [B, M], or what `contexts_of_steps` has prepared of them.
         Where rotation is diffused, what the schedule asks of its six numbers stands behind it: [B, M, 9].
         """
         return self._denoised(self._denoising(condition, noisy, timesteps, execute))
 
     def denoise_and_grip(
-        self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor = run_block
     ) -> tuple[Tensor, Tensor]:
         """As `denoise`, and from the same tokens the gripper logits [B, M]; where rotation is diffused."""
         z = self._denoising(condition, noisy, timesteps, execute)
         return self._denoised(z), self.gripper(self.head_norm(z)).squeeze(-1).float()
 
-    def _denoising(self, condition: Condition, noisy: Tensor, timesteps: Tensor, execute: BlockExecutor) -> Tensor:
+    def contexts(self, condition: Condition, timesteps: Tensor) -> Contexts:
+        """What steers each block of the neck, for samples at timesteps [B, M]."""
+        film = FilmContext(condition.summary, self.noise_levels(timesteps))
+        return tuple(block.context(film) for block in self.neck)  # type: ignore[operator]
+
+    def contexts_of_steps(self, condition: Condition, steps: Sequence[int]) -> list[Contexts]:
+        """The same for every step of a walk along which all samples are at one step: all steps at once."""
+        clouds, device = len(condition.summary), condition.summary.device
+        whole = self.contexts(condition, torch.tensor([list(steps)] * clouds, device=device))
+
+        def of_step(index: int, context: BlockContext) -> BlockContext:
+            here, noise = slice(index, index + 1), None
+            if self.config.num_experts:
+                noise = self.noise_levels(torch.full((clouds, 1), steps[index], device=device))
+            return BlockContext(context.attention[:, here], context.mlp[:, here], noise)
+
+        return [tuple(of_step(index, context) for context in whole) for index in range(len(steps))]
+
+    def _denoising(
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor
+    ) -> Tensor:
         """Tokens [B, M, C] of noisy samples after the neck."""
-        noise = self.noise_levels(timesteps)
-        return self._stream(self.sample, self.neck, condition.neck, condition, noisy, noise, execute)
+        contexts = self.contexts(condition, timesteps) if isinstance(timesteps, Tensor) else timesteps
+        return self._stream(self.sample, self.neck, condition.neck, condition, noisy, contexts, execute)
 
     def _denoised(self, z: Tensor) -> Tensor:
         moved: Tensor = self.displacement(z).float() * REACH
@@ -191,7 +225,9 @@ class MiniDiffuser(nn.Module):
         """
         if self.head_sample is None:
             raise RuntimeError("a network whose rotation is diffused classifies nothing: use denoise_and_grip")
-        z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, None, run_block)
+        film = FilmContext(condition.summary)
+        contexts = [block.context(film) for block in self.head_blocks]  # type: ignore[operator]
+        z = self._stream(self.head_sample, self.head_blocks, condition.heads, condition, positions, contexts, run_block)
         z = self.head_norm(z)
         rotation = self.rotation(z).unflatten(-1, (3, self.config.rotation_bins))
         return rotation.float(), self.gripper(z).squeeze(-1).float()
@@ -203,15 +239,16 @@ class MiniDiffuser(nn.Module):
         tokens: list[ConditionTokens],
         condition: Condition,
         samples: Tensor,
-        noise: NoiseLevels | None,
+        contexts: Sequence[BlockContext],
         execute: BlockExecutor,
     ) -> Tensor:
         positions, rotations = samples[..., :POSITION], samples[..., POSITION:]
         relative = (positions - condition.tool_position.unsqueeze(1)) / REACH
         z = embed(torch.cat([positions / REACH, relative, rotations], dim=-1)).unsqueeze(2)
-        context = FilmContext(condition.summary, noise)
-        for index, (block, shared) in enumerate(zip(blocks, tokens, strict=True)):
-            z = block(z, positions.unsqueeze(2), context, shared, execute, f"{index}")
+        positions = positions.unsqueeze(2)
+        places = Places(positions, blocks[0].angles(positions))  # type: ignore[operator]
+        for index, (block, context, shared) in enumerate(zip(blocks, contexts, tokens, strict=True)):
+            z = block(z, places, context, shared, execute, f"{index}")
         out: Tensor = z.squeeze(2)
         return out
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 from minidiffuser_ros.model.experts import ExpertMlp
-from minidiffuser_ros.model.layers import FilmContext, FilmNorm, Mlp, dropout
+from minidiffuser_ros.model.layers import FilmContext, FilmNorm, Mlp, NoiseLevels, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
 from minidiffuser_ros.model.sparse_conv import neighbourhood_product
-from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
+from minidiffuser_ros.model.two_level import GroupedTokens, SampleTokens, SharedTokens, two_level_attention
 from minidiffuser_ros.model.voxels import VoxelLevel
 
 REACH = 0.1  # m: relative positions are given to the network in this unit
@@ -26,19 +26,31 @@ REACH = 0.1  # m: relative positions are given to the network in this unit
 class ConditionTokens:
     """What one neck block attends to, computed once per observation.
 
-    spatial keys are rotated by their positions [B, S, 3]; context keys (instruction) carry no position.
+    spatial tokens (points, tool) have places, their keys are rotated by these; words (the instruction) have none.
     packed: features [N, C] of the level for the local query.
     """
 
-    key: Tensor
-    value: Tensor
-    positions: Tensor
-    mask: Tensor
-    context_key: Tensor
-    context_value: Tensor
-    context_mask: Tensor
+    spatial: GroupedTokens
+    words: GroupedTokens
     packed: Tensor
     level: VoxelLevel
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What steers one block: scale and shift of its attention and of its MLP, [B, M or 1, 2 C], and the noise."""
+
+    attention: Tensor
+    mlp: Tensor
+    noise: NoiseLevels | None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the samples are, the same for all blocks: positions [B, M, 1, 3] m, and their rotary angles, if any."""
+
+    positions: Tensor
+    angles: tuple[Tensor, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -94,33 +106,43 @@ class NeckBlock(nn.Module):
         positions = torch.cat([level.pad(level.coord), tools.positions], dim=1)
         key, value = self._heads(self.key_value(spatial).chunk(2, dim=-1))
         key = self.key_norm(key)
-        if self.config.rope:
-            key = rotate(key, self._angles(positions, key.shape[-1]))
-        context_key, context_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
+        angles = self.angles(positions)
+        if angles is not None:
+            key = rotate(key, angles)
+        word_key, word_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
         mask = torch.cat([level.mask, tools.mask], dim=1)
         return ConditionTokens(
-            key, value, positions, mask, self.key_norm(context_key), context_value, text_mask, features, level
+            GroupedTokens.of(SharedTokens(key, value, mask), positions),
+            GroupedTokens.of(SharedTokens(self.key_norm(word_key), word_value, text_mask)),
+            features,
+            level,
         )
 
+    def context(self, film: FilmContext) -> BlockContext:
+        """What steers the block, for samples of these observations at these noise levels."""
+        return BlockContext(self.attention_norm.modulation(film), self.mlp_norm.modulation(film), film.noise)
+
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rotary angles of positions [..., 3] in metres; None in a network without them."""
+        config = self.config
+        if not config.rope:
+            return None
+        return rope_angles(positions, config.width // config.num_heads, config.rope_scale, config.rope_base)
+
     def forward(
-        self,
-        z: Tensor,
-        positions: Tensor,
-        context: FilmContext,
-        tokens: ConditionTokens,
-        execute: BlockExecutor,
+        self, z: Tensor, places: Places, context: BlockContext, tokens: ConditionTokens, execute: BlockExecutor,
         name: str,
-    ) -> Tensor:
-        """z [B, M, L, C], positions [B, M, L, 3] m -> [B, M, L, C]."""
+    ) -> Tensor:  # fmt: skip
+        """z [B, M, L, C] -> [B, M, L, C]."""
         drop = self.dropout
         if self.config.local_query:
-            z = z + drop(execute(f"{name}.local", lambda: self._local(positions, tokens)))
-        z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, positions, context, tokens)))  # type: ignore[misc]
+            z = z + drop(execute(f"{name}.local", lambda: self._local(places.positions, tokens)))
+        z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, places, context, tokens)))  # type: ignore[misc]
         out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self._feed(z, context)))  # type: ignore[misc]
         return out
 
-    def _feed(self, z: Tensor, context: FilmContext) -> Tensor:
-        x = self.mlp_norm(z, context)
+    def _feed(self, z: Tensor, context: BlockContext) -> Tensor:
+        x = self.mlp_norm(z, context.mlp)
         with_noise = isinstance(self.mlp, ExpertMlp)
         out: Tensor = self.mlp(x, context.noise) if with_noise else self.mlp(x)
         return out
@@ -132,30 +154,21 @@ class NeckBlock(nn.Module):
         out: Tensor = neighbourhood_product(tokens.packed, self.local_weight, pairs).unflatten(0, batch.shape)
         return out
 
-    def _attend(self, z: Tensor, positions: Tensor, context: FilmContext, tokens: ConditionTokens) -> Tensor:
-        qkv = self.qkv(self.attention_norm(z, context)).unflatten(-1, (3, self.num_heads, -1))
+    def _attend(self, z: Tensor, places: Places, context: BlockContext, tokens: ConditionTokens) -> Tensor:
+        qkv = self.qkv(self.attention_norm(z, context.attention)).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).contiguous()
         query, key = self.query_norm(query), self.key_norm(key)
         turned = query
-        if self.config.rope:
-            angles = self._angles(positions, query.shape[-1])
-            turned, key = rotate(query, angles, heads=1), rotate(key, angles, heads=1)
-        out, centre = two_level_attention(
-            SampleTokens(turned, query, key, value),
-            SharedTokens(tokens.key, tokens.value, tokens.mask),
-            SharedTokens(tokens.context_key, tokens.context_value, tokens.context_mask),
-            tokens.positions,
-        )
+        if places.angles is not None:
+            turned, key = rotate(query, places.angles, heads=1), rotate(key, places.angles, heads=1)
+        out, centre = two_level_attention(SampleTokens(turned, query, key, value), tokens.spatial, tokens.words)
         attended: Tensor = self.out(out.flatten(-2))
         if self.relative is None:
             return attended
         # Where the attended points lie relative to the sample: exact geometry, and still translation-invariant.
-        relative = (centre[..., :3] - centre[..., 3:] * positions.unsqueeze(-2)) / REACH
+        relative = (centre[..., :3] - centre[..., 3:] * places.positions.unsqueeze(-2)) / REACH
         seen: Tensor = self.relative(relative.flatten(-2).to(out.dtype))
         return attended + seen
 
     def _heads(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return tuple(t.unflatten(-1, (self.num_heads, -1)) for t in tensors)
-
-    def _angles(self, positions: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        return rope_angles(positions, width, self.config.rope_scale, self.config.rope_base)

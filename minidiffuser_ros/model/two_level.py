@@ -38,32 +38,45 @@ class SharedTokens:
     mask: Tensor
 
 
-def two_level_attention(
-    samples: SampleTokens, spatial: SharedTokens, words: SharedTokens, positions: Tensor
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class GroupedTokens:
+    """Shared tokens as the attention reads them, put in order once for all steps: key [G, V, D], value [G, V, D or E].
+
+    bias [G, 1, V]: 0 where a token may be used, -inf elsewhere. In float32 at least, whatever the tokens were: half
+    precision knows a place on the table to 2 mm. Tokens with a place carry it, and a one, behind their value.
+    """
+
+    key: Tensor
+    value: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, tokens: SharedTokens, positions: Tensor | None = None) -> GroupedTokens:
+        """positions [B, V, 3] of the tokens, where they have some."""
+        value = _grouped(tokens.value)
+        if positions is not None:
+            places = F.pad(positions, (0, 1), value=1.0).unsqueeze(2).expand(-1, -1, tokens.value.shape[2], -1)
+            value = torch.cat([value, _grouped(places)], dim=-1)
+        bias = torch.zeros(tokens.mask.shape, dtype=tokens.key.dtype, device=tokens.mask.device)
+        bias = bias.masked_fill(~tokens.mask, float("-inf"))[..., None, None].expand(-1, -1, tokens.key.shape[2], 1)
+        return cls(_grouped(tokens.key), value, _grouped(bias).transpose(1, 2))
+
+
+def two_level_attention(samples: SampleTokens, spatial: GroupedTokens, words: GroupedTokens) -> tuple[Tensor, Tensor]:
     """Sample rows of the masked attention, exactly: one softmax over a sample's own tokens and all shared ones.
 
-    positions [B, V, 3] are those of the spatial tokens. Returns out [B, M, L, H, D] and centre [B, M, L, H, 4], the
-    attended positions and ones under the same weights. Computes in float32 at least, whatever the inputs are: half
-    precision knows a place on the table to 2 mm.
+    The spatial tokens have places, the words have none. Returns out [B, M, L, H, D] and centre [B, M, L, H, 4], the
+    attended positions and ones under the same weights.
     """
-    clouds, heads, count, length, width = samples.query.shape
-    places = F.pad(positions, (0, 1), value=1.0).unsqueeze(2).expand(-1, -1, heads, -1)
+    clouds, heads, _, _, width = samples.query.shape
     query, plain, key, value = (_exact(t.flatten(0, 1)) for t in vars(samples).values())
-    with torch.autocast(positions.device.type, enabled=False):
-        out = _TwoLevelAttention.apply(
-            query.flatten(1, 2) * width**-0.5,
-            plain.flatten(1, 2) * width**-0.5,
-            key,
-            value,
-            _grouped(spatial.key),
-            torch.cat([_grouped(spatial.value), _grouped(places)], dim=-1),
-            _bias(spatial),
-            _grouped(words.key),
-            _grouped(words.value),
-            _bias(words),
-        )
-    out = out.view(clouds, heads, count, length, -1).permute(0, 2, 3, 1, 4)
+    arguments = (
+        query.flatten(1, 2) * width**-0.5, plain.flatten(1, 2) * width**-0.5, key, value,
+        spatial.key, spatial.value, spatial.bias, words.key, words.value, words.bias,
+    )  # fmt: skip
+    with torch.autocast(spatial.key.device.type, enabled=False):
+        out = _TwoLevelAttention.apply(*arguments) if torch.is_grad_enabled() else _all_attended(*arguments)[0]
+    out = out.view(clouds, heads, *samples.query.shape[2:4], -1).permute(0, 2, 3, 1, 4)
     return out[..., :width], out[..., width:]
 
 
@@ -77,13 +90,6 @@ def _grouped(tokens: Tensor) -> Tensor:
     return _exact(tokens).transpose(1, 2).flatten(0, 1).contiguous()
 
 
-def _bias(tokens: SharedTokens) -> Tensor:
-    """0 where a token may be used, -inf elsewhere: [B H, 1, V]."""
-    mask = tokens.mask
-    bias = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask, float("-inf"))
-    return _grouped(bias.to(tokens.key.dtype)[..., None, None].expand(-1, -1, tokens.key.shape[2], 1)).transpose(1, 2)
-
-
 class _TwoLevelAttention(torch.autograd.Function):
     """Arguments of `forward`: query, plain [G, R, D]; key, value [G, M, L, D]; spatial key [G, V, D], value [G, V, E]
     and bias [G, 1, V]; words' key and value [G, V, D] and bias. Returns [G, R, E].
@@ -93,11 +99,7 @@ class _TwoLevelAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *tensors: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        query, value = tensors[0], tensors[5]
-        out = query.new_empty(*query.shape[:2], value.shape[2])
-        normaliser = query.new_empty(*query.shape[:2], 1)
-        for groups in _portions(query, value):
-            out[groups], normaliser[groups] = _attended(*(t[groups] for t in tensors))
+        out, normaliser = _all_attended(*tensors)
         ctx.save_for_backward(*tensors, out, normaliser)
         return out
 
@@ -121,6 +123,19 @@ def _portions(query: Tensor, value: Tensor) -> Iterator[slice]:
     limit = CPU_LOGITS if query.device.type == "cpu" else ACCELERATOR_LOGITS
     size = max(1, limit // (query.shape[1] * value.shape[1]))
     return (slice(start, start + size) for start in range(0, len(query), size))
+
+
+def _all_attended(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+    """`_attended` of all groups, in portions."""
+    query, value = tensors[0], tensors[5]
+    portions = list(_portions(query, value))
+    if len(portions) == 1:
+        return _attended(*tensors)
+    out = query.new_empty(*query.shape[:2], value.shape[2])
+    normaliser = query.new_empty(*query.shape[:2], 1)
+    for groups in portions:
+        out[groups], normaliser[groups] = _attended(*(t[groups] for t in tensors))
+    return out, normaliser
 
 
 def _attended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from torch import Tensor
 from minidiffuser_ros.contract.errors import CheckpointError, InstructionError, SpecMismatchError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
-from minidiffuser_ros.diffusion.sampler import Denoiser, sample
+from minidiffuser_ros.diffusion.sampler import Denoiser, inference_timesteps, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.geometry.rotation import quat_from_six
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import InstructionEncoder
-from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import Condition, Contexts, MiniDiffuser
 from minidiffuser_ros.model.neck import REACH
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale, ToolState, View, collate
@@ -135,11 +136,13 @@ class Policy:
         if self.config.model.rotation == "bins":
             positions = self.sample_positions(condition, seed)
             return Sampled(positions[0], *self.classified(condition, positions))
-        gripper = torch.empty(0)
+        gripper, contexts = torch.empty(0), self._contexts(condition)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
             nonlocal gripper  # of the last step, whose samples are the least noisy
-            prediction, gripper = predict_and_grip(self.network, self.scale, self.schedule, condition, noisy, timesteps)
+            prediction, gripper = predict_and_grip(
+                self.network, self.scale, self.schedule, condition, noisy, next(contexts)
+            )
             return prediction
 
         keyposes = self._sample(denoiser, seed)[0]
@@ -149,10 +152,17 @@ class Policy:
     def sample_positions(self, condition: Condition, seed: int) -> Tensor:
         """Candidate positions [1, N, 3] in metres, of a network that diffuses nothing else."""
 
+        contexts = self._contexts(condition)
+
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(self.network, self.scale, self.schedule, condition, noisy, timesteps)
+            return predict(self.network, self.scale, self.schedule, condition, noisy, next(contexts))
 
         return self._sample(denoiser, seed)
+
+    def _contexts(self, condition: Condition) -> Iterator[Contexts]:
+        """What steers the network at each step of the sampler, computed for all of them at once."""
+        steps = inference_timesteps(self.schedule.config.num_train_timesteps, self.config.sampler.num_inference_steps)
+        return iter(self.network.contexts_of_steps(condition, steps))
 
     def classified(self, condition: Condition, positions: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """quats_wxyz [N, 4] and openings [N] where rotation is classified, at positions [1, N, 3] in metres."""
@@ -177,7 +187,7 @@ def predict(
     schedule: NoiseSchedule,
     condition: Condition,
     noisy: Tensor,
-    timesteps: Tensor,
+    timesteps: Tensor | Contexts,
 ) -> Tensor:
     """What the schedule's prediction type asks for [B, M, S], from noisy samples [B, M, S], positions in box units.
 
@@ -194,7 +204,7 @@ def predict_and_grip(
     schedule: NoiseSchedule,
     condition: Condition,
     noisy: Tensor,
-    timesteps: Tensor,
+    timesteps: Tensor | Contexts,
 ) -> tuple[Tensor, Tensor]:
     """`predict` for a network whose rotation is diffused, and the gripper logits [B, M] from the same pass."""
     moved, gripper = network.denoise_and_grip(condition, scale.metric(noisy), timesteps)

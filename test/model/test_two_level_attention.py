@@ -8,7 +8,7 @@ from torch import Tensor
 
 from minidiffuser_ros.model import two_level
 from minidiffuser_ros.model.attention import reference_attention
-from minidiffuser_ros.model.two_level import SampleTokens, SharedTokens, two_level_attention
+from minidiffuser_ros.model.two_level import GroupedTokens, SampleTokens, SharedTokens, two_level_attention
 
 B, M, H, D = 2, 3, 2, 8
 SPATIAL, WORDS = 5, 2
@@ -30,7 +30,11 @@ def factored(query: Tensor, key: Tensor, value: Tensor, length: int) -> tuple[Te
         SharedTokens(key[:, part], value[:, part], torch.ones(key[:, part].shape[:2], dtype=torch.bool))
         for part in (points, words)
     ]
-    return two_level_attention(SampleTokens(*rows), *shared, places())
+    return attend(SampleTokens(*rows), *shared, places())
+
+
+def attend(own: SampleTokens, spatial: SharedTokens, words: SharedTokens, where: Tensor) -> tuple[Tensor, Tensor]:
+    return two_level_attention(own, GroupedTokens.of(spatial, where), GroupedTokens.of(words))
 
 
 def places() -> Tensor:
@@ -76,10 +80,8 @@ def test_masked_tokens_are_as_good_as_absent() -> None:
     words = SharedTokens(key[:, :2], value[:, :2], torch.ones(B, 2, dtype=torch.bool))
     mask = torch.ones(B, SPATIAL, dtype=torch.bool)
     mask[:, 3:] = False
-    masked = two_level_attention(own, SharedTokens(key, value, mask), words, places().float())
-    fewer = two_level_attention(
-        own, SharedTokens(key[:, :3], value[:, :3], mask[:, :3]), words, places().float()[:, :3]
-    )
+    masked = attend(own, SharedTokens(key, value, mask), words, places().float())
+    fewer = attend(own, SharedTokens(key[:, :3], value[:, :3], mask[:, :3]), words, places().float()[:, :3])
     torch.testing.assert_close(masked, fewer)
 
 
@@ -91,8 +93,8 @@ def test_half_precision_knows_where_it_looks() -> None:
     whole = SampleTokens(*(t.float() for t in vars(own).values()))
     shared_whole = SharedTokens(key.float(), value.float(), shared.mask)
     with torch.autocast("cpu", torch.bfloat16):
-        out, centre = two_level_attention(own, shared, shared, places().float())
-    expected, expected_centre = two_level_attention(whole, shared_whole, shared_whole, places().float())
+        out, centre = attend(own, shared, shared, places().float())
+    expected, expected_centre = attend(whole, shared_whole, shared_whole, places().float())
     torch.testing.assert_close(centre, expected_centre, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(out.float(), expected, atol=1e-5, rtol=1e-5)
 
@@ -106,5 +108,5 @@ def test_neither_mask_nor_logits_are_kept_for_the_backward_pass() -> None:
         torch.ones(1, points, dtype=torch.bool),
     )  # fmt: skip
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-        two_level_attention(own, shared, shared, torch.randn(1, points, 3))
+        attend(own, shared, shared, torch.randn(1, points, 3))
     assert max(kept) < count * points * H / 2

@@ -15,6 +15,7 @@ from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.layers import FilmContext
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
+from minidiffuser_ros.model.neck import Places
 from minidiffuser_ros.model.rope import rope_angles, rotate
 
 
@@ -28,8 +29,8 @@ def film_context(network: MiniDiffuser) -> FilmContext:
 
 
 def tensors_of(condition: Condition) -> list[Tensor]:
-    tokens = [vars(t) for t in (*condition.neck, *condition.heads)]
-    return [v for values in (*tokens, vars(condition)) for v in values.values() if isinstance(v, Tensor)]
+    tokens = [part for t in (*condition.neck, *condition.heads) for part in (t, t.spatial, t.words)]
+    return [v for part in (*tokens, condition) for v in vars(part).values() if isinstance(v, Tensor)]
 
 
 @torch.no_grad()
@@ -77,7 +78,8 @@ def test_tokens_of_one_sample_see_each_other_and_no_other_sample(network: MiniDi
     positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
 
     def run(z: Tensor) -> Tensor:
-        return block(z, positions, context, condition.neck[1], lambda _, branch: branch(), "")
+        places = Places(positions, block.angles(positions))
+        return block(z, places, block.context(context), condition.neck[1], lambda _, branch: branch(), "")
 
     before = run(z)
     z = z.clone()
@@ -185,7 +187,8 @@ def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: Min
         )  # fmt: skip
         tokens = one_patch.encode(inputs).neck[0]
         where = (positions + offset).unsqueeze(2)
-        return one_patch.neck[0](z, where, context, tokens, lambda _, branch: branch(), "")
+        block = one_patch.neck[0]
+        return block(z, Places(where, block.angles(where)), block.context(context), tokens, lambda _, b: b(), "")
 
     torch.testing.assert_close(run(torch.zeros(3)), run(shift), atol=1e-3, rtol=1e-3)
 
@@ -210,10 +213,12 @@ def test_the_attention_of_a_neck_block_equals_the_literal_one_over_all_tokens(ro
     torch.manual_seed(length)
     config = replace(SMALL, rope=rope, attended_geometry=False)
     network = MiniDiffuser(config).eval()
-    tokens, block = network.encode(observation()).neck[0], network.neck[0]
-    z, context = torch.randn(B, M, length, config.width), film_context(network)
+    shared, block = network.encode(observation()).neck[0], network.neck[0]
+    z, context = torch.randn(B, M, length, config.width), block.context(film_context(network))
     positions = samples()[0].unsqueeze(2) + 0.02 * torch.rand(B, M, length, 3)
-    query, key, value = (t.unflatten(-1, (4, -1)) for t in block.qkv(block.attention_norm(z, context)).chunk(3, -1))
+    query, key, value = (
+        t.unflatten(-1, (4, -1)) for t in block.qkv(block.attention_norm(z, context.attention)).chunk(3, -1)
+    )
     query, key = block.query_norm(query), block.key_norm(key)
 
     def turned(x: Tensor, where: Tensor) -> Tensor:
@@ -222,12 +227,20 @@ def test_the_attention_of_a_neck_block_equals_the_literal_one_over_all_tokens(ro
     expected = torch.empty_like(z)
     for b, m in itertools.product(range(B), range(M)):  # row by row, as v2 eq. 11 has it; the keys come turned
         own = torch.einsum("lhd,khd->hlk", turned(query, positions)[b, m], turned(key, positions)[b, m])
-        points = torch.einsum("lhd,vhd->hlv", turned(query, positions)[b, m], tokens.key[b, tokens.mask[b]])
-        words = torch.einsum("lhd,vhd->hlv", query[b, m], tokens.context_key[b, tokens.context_mask[b]])
+        group = slice(b * 4, b * 4 + 4)  # heads of this observation
+        present = [~tokens.bias[group][0, 0].isinf() for tokens in (shared.spatial, shared.words)]
+        keys = [t.key[group][:, there] for t, there in zip((shared.spatial, shared.words), present, strict=True)]
+        points = torch.einsum("lhd,hvd->hlv", turned(query, positions)[b, m], keys[0])
+        words = torch.einsum("lhd,hvd->hlv", query[b, m], keys[1])
         weights = torch.softmax(torch.cat([own, points, words], dim=-1) * query.shape[-1] ** -0.5, dim=-1)
-        values = [value[b, m], tokens.value[b, tokens.mask[b]], tokens.context_value[b, tokens.context_mask[b]]]
-        expected[b, m] = block.out(torch.einsum("hlv,vhd->lhd", weights, torch.cat(values)).flatten(-2))
-    torch.testing.assert_close(block._attend(z, positions, context, tokens), expected, atol=1e-5, rtol=1e-4)
+        shared_values = [
+            t.value[group][:, there, : query.shape[-1]]
+            for t, there in zip((shared.spatial, shared.words), present, strict=True)
+        ]
+        values = torch.cat([value[b, m].transpose(0, 1), *shared_values], dim=1)
+        expected[b, m] = block.out(torch.einsum("hlv,hvd->lhd", weights, values).flatten(-2))
+    places = Places(positions, block.angles(positions))
+    torch.testing.assert_close(block._attend(z, places, context, shared), expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
