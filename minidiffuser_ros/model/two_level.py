@@ -107,15 +107,19 @@ class _TwoLevelAttention(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         *tensors, out, normaliser = ctx.saved_tensors
         mean = (grad * out).sum(-1, keepdim=True)  # of the values' gradients under the weights
-        grads = [None if i in _BIASES else torch.empty_like(t) for i, t in enumerate(tensors)]
+        # A frozen condition needs none, and theirs are the dearest.
+        left_out = _BIASES if any(ctx.needs_input_grad[i] for i in _SHARED) else (*_BIASES, *_SHARED)
+        grads = [None if i in left_out else torch.empty_like(t) for i, t in enumerate(tensors)]
         for groups in _portions(tensors[0], tensors[5]):
-            parts = _gradients([t[groups] for t in tensors], normaliser[groups], grad[groups], mean[groups])
+            parts = _gradients(
+                [t[groups] for t in tensors], normaliser[groups], grad[groups], mean[groups], left_out == _BIASES
+            )
             for whole, part in zip((g for g in grads if g is not None), parts, strict=True):
                 whole[groups] = part
         return tuple(grads)
 
 
-_BIASES = (6, 9)
+_BIASES, _SHARED = (6, 9), (4, 5, 7, 8)
 
 
 def _portions(query: Tensor, value: Tensor) -> Iterator[slice]:
@@ -156,13 +160,13 @@ def _attended(
     return out / total, highest + total.log()
 
 
-def _gradients(tensors: list[Tensor], normaliser: Tensor, grad: Tensor, mean: Tensor) -> list[Tensor]:
-    """Gradients of everything but the biases, in the order of the arguments."""
+def _gradients(tensors: list[Tensor], normaliser: Tensor, grad: Tensor, mean: Tensor, of_shared: bool) -> list[Tensor]:
+    """Gradients of everything but the biases, and but what is shared unless asked for, in the order of arguments."""
     query, plain, key, value, spatial_key, spatial_value, spatial_bias, word_key, word_value, word_bias = tensors
     width = query.shape[-1]
     inner = grad[..., :width].contiguous()
-    query_grad, *spatial = _branch(query, spatial_key, spatial_value, spatial_bias, normaliser, grad, mean)
-    plain_grad, *words = _branch(plain, word_key, word_value, word_bias, normaliser, inner, mean)
+    query_grad, *spatial = _branch(query, spatial_key, spatial_value, spatial_bias, normaliser, grad, mean, of_shared)
+    plain_grad, *words = _branch(plain, word_key, word_value, word_bias, normaliser, inner, mean, of_shared)
     own_query_grad, *own = _own_branch(
         *(t.view(*key.shape[:3], -1) for t in (query, key, value, normaliser, inner, mean))
     )
@@ -184,10 +188,11 @@ def _own_branch(
 
 
 def _branch(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, normaliser: Tensor, grad: Tensor, mean: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of query [g, R, D], key [g, V, D] and value [g, V, E] by way of one kind of tokens."""
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, normaliser: Tensor, grad: Tensor, mean: Tensor,
+    of_shared: bool,
+) -> list[Tensor]:  # fmt: skip
+    """Gradients of query [g, R, D] and, if asked for, of key [g, V, D] and value [g, V, E], by one kind of tokens."""
     weights = torch.baddbmm(bias, query, key.transpose(1, 2)).sub_(normaliser).exp_()
-    value_grad = weights.transpose(1, 2) @ grad
+    value_grad = [weights.transpose(1, 2) @ grad] if of_shared else []
     logits_grad = (grad @ value.transpose(1, 2)).sub_(mean).mul_(weights)
-    return logits_grad @ key, logits_grad.transpose(1, 2) @ query, value_grad
+    return [logits_grad @ key, *([logits_grad.transpose(1, 2) @ query] if of_shared else []), *value_grad]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from minidiffuser_ros.geometry.rotation import quat_from_six
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.instruction import InstructionEncoder
 from minidiffuser_ros.model.mini_diffuser import Condition, Contexts, MiniDiffuser
-from minidiffuser_ros.model.neck import REACH
+from minidiffuser_ros.model.neck import REACH, BlockExecutor, run_block
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale, ToolState, View, collate
 from minidiffuser_ros.policy.known_instructions import KnownInstructions
 from minidiffuser_ros.policy.rotation_bins import quat_from_bins
+from minidiffuser_ros.pruning.reuse import pruned_steps
+from minidiffuser_ros.pruning.units import PrunableUnits, neck_units
 
 DENSITY_RADIUS = 0.02  # m: candidates within this distance support each other
 HOLD_DISTANCE = 0.025  # m
@@ -131,17 +134,17 @@ class Policy:
             self.config.sampler.num_inference_steps,
         )
 
-    def sample_keyposes(self, condition: Condition, seed: int) -> Sampled:
-        """Candidates for the one observation of `condition`."""
+    def sample_keyposes(self, condition: Condition, seed: int, mask: Tensor | None = None) -> Sampled:
+        """Candidates for the one observation of `condition`; `mask` [K, U]: which branches to reuse, none if None."""
         if self.config.model.rotation == "bins":
-            positions = self.sample_positions(condition, seed)
+            positions = self.sample_positions(condition, seed, mask)
             return Sampled(positions[0], *self.classified(condition, positions))
-        gripper, contexts = torch.empty(0), self._contexts(condition)
+        gripper, steps = torch.empty(0), self._steps(condition, mask)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
             nonlocal gripper  # of the last step, whose samples are the least noisy
             prediction, gripper = predict_and_grip(
-                self.network, self.scale, self.schedule, condition, noisy, next(contexts)
+                self.network, self.scale, self.schedule, condition, noisy, *next(steps)
             )
             return prediction
 
@@ -149,20 +152,25 @@ class Policy:
         quats = quat_from_six(keyposes[:, POSITION:].cpu().numpy())
         return Sampled(keyposes[:, :POSITION], quats, _openings(gripper[0]))
 
-    def sample_positions(self, condition: Condition, seed: int) -> Tensor:
+    def sample_positions(self, condition: Condition, seed: int, mask: Tensor | None = None) -> Tensor:
         """Candidate positions [1, N, 3] in metres, of a network that diffuses nothing else."""
-
-        contexts = self._contexts(condition)
+        steps = self._steps(condition, mask)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(self.network, self.scale, self.schedule, condition, noisy, next(contexts))
+            return predict(self.network, self.scale, self.schedule, condition, noisy, *next(steps))
 
         return self._sample(denoiser, seed)
 
-    def _contexts(self, condition: Condition) -> Iterator[Contexts]:
-        """What steers the network at each step of the sampler, computed for all of them at once."""
+    @property
+    def units(self) -> PrunableUnits:
+        """What can be pruned of a walk of the sampler."""
+        return neck_units(self.config.model, self.config.sampler.num_inference_steps)
+
+    def _steps(self, condition: Condition, mask: Tensor | None) -> Iterator[tuple[Contexts, BlockExecutor]]:
+        """What steers the network at each step of the sampler, computed for all of them at once; and what it skips."""
         steps = inference_timesteps(self.schedule.config.num_train_timesteps, self.config.sampler.num_inference_steps)
-        return iter(self.network.contexts_of_steps(condition, steps))
+        executors = repeat(run_block) if mask is None else pruned_steps(self.units, mask)
+        return zip(self.network.contexts_of_steps(condition, steps), executors, strict=False)
 
     def classified(self, condition: Condition, positions: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """quats_wxyz [N, 4] and openings [N] where rotation is classified, at positions [1, N, 3] in metres."""
@@ -188,6 +196,7 @@ def predict(
     condition: Condition,
     noisy: Tensor,
     timesteps: Tensor | Contexts,
+    execute: BlockExecutor = run_block,
 ) -> Tensor:
     """What the schedule's prediction type asks for [B, M, S], from noisy samples [B, M, S], positions in box units.
 
@@ -195,7 +204,7 @@ def predict(
     translation; noise and velocities are displacements already, of a size that has nothing to do with metres. Of a
     rotation's numbers the network says what is asked for.
     """
-    return _asked_for(scale, schedule, noisy, network.denoise(condition, scale.metric(noisy), timesteps))
+    return _asked_for(scale, schedule, noisy, network.denoise(condition, scale.metric(noisy), timesteps, execute))
 
 
 def predict_and_grip(
@@ -205,9 +214,10 @@ def predict_and_grip(
     condition: Condition,
     noisy: Tensor,
     timesteps: Tensor | Contexts,
+    execute: BlockExecutor = run_block,
 ) -> tuple[Tensor, Tensor]:
     """`predict` for a network whose rotation is diffused, and the gripper logits [B, M] from the same pass."""
-    moved, gripper = network.denoise_and_grip(condition, scale.metric(noisy), timesteps)
+    moved, gripper = network.denoise_and_grip(condition, scale.metric(noisy), timesteps, execute)
     return _asked_for(scale, schedule, noisy, moved), gripper
 
 

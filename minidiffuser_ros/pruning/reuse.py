@@ -1,0 +1,84 @@
+"""Prune, then reuse: what stands in for a branch that is not computed (SAG, eq. 12 and 13).
+
+A branch's output d is added to the stream: h += d. Where it is pruned, h += tau with what the buffer holds. Eq. 12 and
+13 add and keep the same thing, (1 - M) d + M tau.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from minidiffuser_ros.model.neck import BlockExecutor
+from minidiffuser_ros.pruning.units import PrunableUnits, kind_of
+
+
+class ActivationCache:
+    """The outputs computed last: one buffer for all branches of a kind, across blocks and steps ("one for all").
+
+    Not `shared`, for comparison: one for each branch. Buffers begin at zero: a branch that is pruned before any was
+    computed adds nothing.
+    """
+
+    def __init__(self, shared: bool = True) -> None:
+        self._key: Callable[[str], str] = kind_of if shared else str
+        self._buffers: dict[str, Tensor] = {}
+
+    def get(self, name: str) -> Tensor | None:
+        """What a pruned branch of this name adds; None for nothing."""
+        return self._buffers.get(self._key(name))
+
+    def put(self, name: str, output: Tensor) -> None:
+        """Keep what a branch of this name has just added."""
+        self._buffers[self._key(name)] = output
+
+
+def prune_then_reuse(units: PrunableUnits, pruned: Sequence[bool], cache: ActivationCache) -> BlockExecutor:
+    """An executor for one step: `pruned` [U] branches are not computed."""
+    decision = dict(zip(units.names, pruned, strict=True))
+
+    def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
+        if not decision[name]:
+            output = branch()
+            cache.put(name, output)
+            return output
+        kept = cache.get(name)
+        return NOTHING if kept is None else kept
+
+    return execute
+
+
+def gated(units: PrunableUnits, gates: Tensor, cache: ActivationCache) -> BlockExecutor:
+    """The same with gradients, for gates [B, U] in [0, 1] of many observations, 1 = reuse: every branch is computed."""
+    columns = dict(zip(units.names, gates.unbind(-1), strict=True))
+
+    def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
+        output = branch()
+        gate = columns[name].view(-1, *[1] * (output.ndim - 1)).to(output.dtype)
+        kept = cache.get(name)
+        output = (1.0 - gate) * output if kept is None else torch.lerp(output, kept, gate)
+        cache.put(name, output)
+        return output
+
+    return execute
+
+
+def pruned_steps(units: PrunableUnits, mask: Tensor, shared: bool = True) -> Iterator[BlockExecutor]:
+    """One executor after the other for the steps of a walk, by a mask [K, U]; what they keep lasts for the walk.
+
+    Raises ConfigurationError for a mask of other units.
+    """
+    units.require_mask(mask)
+    cache = ActivationCache(shared)
+    return (prune_then_reuse(units, pruned, cache) for pruned in mask.tolist())
+
+
+def gated_steps(units: PrunableUnits, gates: Tensor, shared: bool = True) -> Iterator[BlockExecutor]:
+    """The same with gradients, by gates [B, K, U]."""
+    cache = ActivationCache(shared)
+    return (gated(units, step, cache) for step in gates.unbind(1))
+
+
+NOTHING = torch.zeros(())
