@@ -1,0 +1,125 @@
+"""Training of a pruner: the policy frozen, its whole walk unrolled, some of its own demonstrations (SAG, sec. 2.2-2.3).
+
+Seeding: every step of the optimiser draws its observations, and the noise that each walk starts from and meets on its
+way, from a generator of the run's seed and the step's number. One walk an observation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
+from minidiffuser_ros.diffusion.sampler import inference_timesteps, sample
+from minidiffuser_ros.model.config import POSITION
+from minidiffuser_ros.model.mini_diffuser import Condition
+from minidiffuser_ros.policy.policy import Policy, predict
+from minidiffuser_ros.pruning.losses import fidelity_loss, sparsity_loss
+from minidiffuser_ros.pruning.pruner import (
+    DiffusionPruner,
+    PrunerConfig,
+    observation_embedding,
+    straight_through,
+)
+from minidiffuser_ros.pruning.reuse import gated_steps
+from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """rate: share of units to be reused (rho); beta: weight of that against acting as the expert does (eq. 8).
+
+    fraction: of the training data that is looked at. shared: one buffer for all branches of a kind; per_branch: the
+    rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations.
+    """
+
+    rate: float = 0.91
+    beta: float = 1.0
+    steps: int = 300
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup_steps: int = 4
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    fraction: float = 0.05
+    shared: bool = True
+    per_branch: bool = False
+    seed: int = 0
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
+
+    def __post_init__(self) -> None:
+        require_positive(self, ("steps", "batch_size", "learning_rate", "fraction", "clip_norm"))
+        if not 0.0 <= self.rate < 1.0:
+            raise ConfigurationError(f"rate must lie in [0, 1), got {self.rate}")
+
+
+class PrunerTrainer:
+    """Owns the pruner and its optimiser; the policy is only looked at."""
+
+    def __init__(self, config: PruningConfig, policy: Policy, data: DemonstrationSet) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.policy = config, policy
+        generator = torch.Generator().manual_seed(config.seed)
+        count = min(len(data), max(config.batch_size, round(config.fraction * len(data))))
+        self.indices = torch.randperm(len(data), generator=generator)[:count].tolist()
+        self.data = data
+        for parameter in policy.network.parameters():
+            parameter.requires_grad_(False)
+        width = observation_embedding(self._encoded(data.batch(self.indices[:2]))).shape[1]
+        self.pruner = DiffusionPruner(config.pruner, policy.units, width).to(policy.device)
+        self.optimizer = torch.optim.AdamW(
+            self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.step_number = 0
+
+    @torch.no_grad()
+    def _encoded(self, batch: Batch) -> Condition:
+        return self.policy.network.encode(batch.inputs.to(self.policy.device))
+
+    def step(self) -> dict[str, float]:
+        """One step of the optimiser; returns fidelity, sparsity, and the share that is reused."""
+        c = self.config
+        generator = torch.Generator().manual_seed((c.seed << 32) + self.step_number)
+        chosen = torch.randint(len(self.indices), (c.batch_size,), generator=generator).tolist()
+        batch = self.data.batch([self.indices[i] for i in chosen])
+        condition = self._encoded(batch)
+        gates = straight_through(self.pruner(observation_embedding(condition)))
+        expert = self.policy.scale.normalise(batch.positions.to(self.policy.device))
+        losses = {
+            "fidelity": fidelity_loss(self.walk(condition, gates, generator), expert),
+            "sparsity": sparsity_loss(gates, c.rate, c.per_branch),
+        }
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        (losses["fidelity"] + c.beta * losses["sparsity"]).backward()
+        torch.nn.utils.clip_grad_norm_(self.pruner.parameters(), c.clip_norm)
+        self.optimizer.step()
+        self.step_number += 1
+        return {**{name: float(loss.detach()) for name, loss in losses.items()}, "pruned": float(gates.detach().mean())}
+
+    def walk(self, condition: Condition, gates: Tensor, generator: torch.Generator) -> Tensor:
+        """Positions [B, 1, 3] in box units that the policy ends at under the gates [B, K, U], with gradients."""
+        p = self.policy
+        config, schedule = p.config, p.schedule
+        steps = inference_timesteps(schedule.config.num_train_timesteps, config.sampler.num_inference_steps)
+        with torch.no_grad():
+            contexts = p.network.contexts_of_steps(condition, steps)
+        walk = zip(contexts, gated_steps(p.units, gates, self.config.shared), strict=True)
+
+        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return predict(p.network, p.scale, schedule, condition, noisy, *next(walk))
+
+        start = schedule.initial_noise(
+            (len(gates), 1, POSITION), config.position_mean, config.position_spread, generator
+        )
+        return sample(denoiser, schedule, config.sampler, start.to(p.device), generator)
+
+    def learning_rate(self) -> float:
+        """Of the next step: linear warm-up, then a cosine to zero."""
+        c, step = self.config, self.step_number
+        warm = min(1.0, (step + 1) / max(1, c.warmup_steps))
+        return c.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / c.steps)))
