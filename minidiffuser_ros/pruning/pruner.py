@@ -23,12 +23,16 @@ COMPUTE, REUSE = 0, 1
 
 @dataclass(frozen=True)
 class PrunerConfig:
-    """Sizes. width: of the embedding of a unit, half for its step and half for its branch; hidden: of the MLP."""
+    """Sizes. width: of the embedding of a unit, half for its step and half for its branch; hidden: of the MLP.
+
+    initial_margin: by which "compute" is ahead of "reuse" before training.
+    """
 
     width: int = 32
     hidden: int = 32
     num_heads: int = 4
     num_layers: int = 1
+    initial_margin: float = 1.0
 
     def __post_init__(self) -> None:
         require_positive(self, ("width", "hidden", "num_heads", "num_layers"))
@@ -57,6 +61,8 @@ class DiffusionPruner(nn.Module):
         self.head = nn.Sequential(
             nn.GELU(), nn.Linear(config.hidden, config.hidden), nn.GELU(), nn.Linear(config.hidden, 2)
         )
+        # Begin by computing everything: from a walk that goes astray no gradient tells the way back.
+        self.head[-1].bias.data = torch.tensor([config.initial_margin, 0.0])
 
     def unit_part(self) -> Tensor:
         """What does not depend on the observation [N, H]: keep it while the weights stay."""
