@@ -89,11 +89,11 @@ class Validation:
         condition = self._policy.network.encode(batch.inputs.to(self._policy.device))
         expert = batch.positions.to(self._policy.device)
         if self._policy.config.model.rotation == "diffused":
-            sampled = self._policy.sample_keyposes(condition, seed=index)
+            sampled = self._policy.sampler.keyposes(condition, seed=index)
             positions, quats, openings = sampled.positions, sampled.quats_wxyz, sampled.openings
         else:
-            positions = self._policy.sample_positions(condition, seed=index)[0]
-            quats, openings = self._policy.classified(condition, expert.unsqueeze(1))
+            positions = self._policy.sampler.positions(condition, seed=index)[0]
+            quats, openings = self._policy.sampler.classified(condition, expert.unsqueeze(1))
         return _Comparison(
             (positions - expert).norm(dim=-1).cpu(),
             angle_between_deg(quats, batch.quats_wxyz[0].double().numpy()),

@@ -10,7 +10,7 @@ from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.inputs import PositionScale
-from minidiffuser_ros.policy.policy import predict, predict_and_grip
+from minidiffuser_ros.policy.sampling import predict, predict_and_grip
 from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.two_level import TwoLevelBatch
 

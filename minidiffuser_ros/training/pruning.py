@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
-from minidiffuser_ros.diffusion.sampler import inference_timesteps, sample
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.mini_diffuser import Condition
-from minidiffuser_ros.policy.policy import Policy, predict
+from minidiffuser_ros.policy.policy import Policy
+from minidiffuser_ros.policy.sampling import predict
 from minidiffuser_ros.pruning.losses import fidelity_loss, sparsity_loss
 from minidiffuser_ros.pruning.pruner import (
     DiffusionPruner,
@@ -33,7 +34,8 @@ class PruningConfig:
     """rate: share of units to be reused (rho); beta: weight of that against acting as the expert does (eq. 8).
 
     fraction: of the training data that is looked at. shared: one buffer for all branches of a kind; per_branch: the
-    rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations.
+    rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations. sampler: of the
+    walk that is pruned.
     """
 
     rate: float = 0.91
@@ -48,6 +50,7 @@ class PruningConfig:
     shared: bool = True
     per_branch: bool = False
     seed: int = 0
+    sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig("ddpm", 100))
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
 
     def __post_init__(self) -> None:
@@ -69,7 +72,7 @@ class PrunerTrainer:
         for parameter in policy.network.parameters():
             parameter.requires_grad_(False)
         width = observation_embedding(self._encoded(data.batch(self.indices[:2]))).shape[1]
-        self.pruner = DiffusionPruner(config.pruner, policy.units, width).to(policy.device)
+        self.pruner = DiffusionPruner(config.pruner, policy.sampler.units(config.sampler), width).to(policy.device)
         self.optimizer = torch.optim.AdamW(
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -87,7 +90,7 @@ class PrunerTrainer:
         batch = self.data.batch([self.indices[i] for i in chosen])
         condition = self._encoded(batch)
         gates = straight_through(self.pruner(observation_embedding(condition)))
-        expert = self.policy.scale.normalise(batch.positions.to(self.policy.device))
+        expert = self.policy.sampler.scale.normalise(batch.positions.to(self.policy.device))
         losses = {
             "fidelity": fidelity_loss(self.walk(condition, gates, generator), expert),
             "sparsity": sparsity_loss(gates, c.rate, c.per_branch),
@@ -103,20 +106,18 @@ class PrunerTrainer:
 
     def walk(self, condition: Condition, gates: Tensor, generator: torch.Generator) -> Tensor:
         """Positions [B, 1, 3] in box units that the policy ends at under the gates [B, K, U], with gradients."""
-        p = self.policy
-        config, schedule = p.config, p.schedule
-        steps = inference_timesteps(schedule.config.num_train_timesteps, config.sampler.num_inference_steps)
+        network, c, sampler = self.policy.network, self.policy.config, self.policy.sampler
+        steps = inference_timesteps(c.schedule.num_train_timesteps, self.config.sampler.num_inference_steps)
         with torch.no_grad():
-            contexts = p.network.contexts_of_steps(condition, steps)
-        walk = zip(contexts, gated_steps(p.units, gates, self.config.shared), strict=True)
+            contexts = network.contexts_of_steps(condition, steps)
+        walk = zip(contexts, gated_steps(self.pruner.units, gates, self.config.shared), strict=True)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(p.network, p.scale, schedule, condition, noisy, *next(walk))
+            return predict(network, sampler.scale, sampler.schedule, condition, noisy, *next(walk))
 
-        start = schedule.initial_noise(
-            (len(gates), 1, POSITION), config.position_mean, config.position_spread, generator
-        )
-        return sample(denoiser, schedule, config.sampler, start.to(p.device), generator)
+        shape = (len(gates), 1, POSITION)
+        start = sampler.schedule.initial_noise(shape, c.position_mean, c.position_spread, generator)
+        return sample(denoiser, sampler.schedule, self.config.sampler, start.to(self.policy.device), generator)
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, then a cosine to zero."""

@@ -28,7 +28,8 @@ from minidiffuser_ros.geometry.rotation import (
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import load_checkpoint, new_policy
 from minidiffuser_ros.policy.inputs import PositionScale
-from minidiffuser_ros.policy.policy import Policy, Sampled
+from minidiffuser_ros.policy.policy import Policy
+from minidiffuser_ros.policy.sampling import Sampled
 from minidiffuser_ros.training.config import Augmentation, TrainingConfig, with_actor_weights
 from minidiffuser_ros.training.dataset import DemonstrationSet
 from minidiffuser_ros.training.loop import Trainer, Watch, train
@@ -66,7 +67,7 @@ def test_the_losses_are_those_written_out_for_a_batch_made_by_hand(loss: str, po
     noisy, target, answer = (torch.randn(2, 3, 9, generator=g) for _ in range(3))
     logits, openings = torch.randn(2, 3, generator=g), torch.tensor([1.0, 0.0])
     network = SimpleNamespace(
-        config=ACTOR, encode=lambda inputs: None, denoise_and_grip=lambda condition, noisy, steps: (answer, logits)
+        config=ACTOR, encode=lambda inputs: None, denoise_and_grip=lambda *given: (answer, logits)
     )
     batch = SimpleNamespace(
         observed=SimpleNamespace(inputs=None, positions=torch.zeros(2, 3), openings=openings),
@@ -120,12 +121,16 @@ def test_a_decision_is_the_denoised_keypose_with_the_grip_of_the_last_step(monke
     where, quat = torch.tensor([0.52, 0.08, 0.1]), quat_multiply(quat_from_yaw(0.7), POINTING_DOWN_WXYZ)
     columns = torch.from_numpy(matrix_from_quat(quat)[:, :2].T.reshape(6)).float()
 
-    def knows(condition: object, noisy: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def knows(condition: object, noisy: Tensor, steps: Tensor, execute: object) -> tuple[Tensor, Tensor]:
         # Twice the first column, and the second with a share of the first: Gram-Schmidt takes both out.
         skewed = torch.cat([0.6 * columns[:3], columns[3:] + 0.1 * columns[:3]]).expand(*steps.shape, 6)
         return torch.cat([where - noisy[..., :3], skewed], dim=-1), torch.where(steps == 0, 1.0, -1.0)
 
+    def timesteps(condition: object, steps: list[int]) -> list[Tensor]:
+        return [torch.full((1, policy.config.num_candidates), step) for step in steps]
+
     monkeypatch.setattr(policy.network, "denoise_and_grip", knows)
+    monkeypatch.setattr(policy.network, "contexts_of_steps", timesteps)
     decision = policy.decide(observation(), "push the red button")
     assert len(decision.candidate_keyposes) == POLICY.num_candidates
     for keypose in decision.candidate_keyposes:
@@ -200,7 +205,7 @@ def test_held_out_figures_count_position_rotation_and_gripper_over_all_candidate
         right = float(expert.openings[0])
         return Sampled(positions, np.array(quats), np.array([right, right, right, 1.0 - right]))
 
-    monkeypatch.setattr(validation._policy, "sample_keyposes", sampled)
+    monkeypatch.setattr(validation._policy.sampler, "keyposes", sampled)
     metrics = validation.measure(MiniDiffuser(ACTOR).state_dict()).overall
     assert (metrics.within_1cm, metrics.within_2cm) == (0.5, 0.75)
     assert (metrics.rotation_within_5deg, metrics.gripper_right) == (0.5, 0.75)
@@ -231,7 +236,7 @@ def test_of_two_equally_right_rotations_both_are_sampled_and_never_their_mean() 
     for index in (0, 2):
         expert = data.batch([index, index + 1])
         with torch.inference_mode():
-            sampled = policy.sample_keyposes(policy.network.encode(data.batch([index]).inputs), seed=index)
+            sampled = policy.sampler.keyposes(policy.network.encode(data.batch([index]).inputs), seed=index)
         angles = np.stack([angle_between_deg(sampled.quats_wxyz, quat.numpy()) for quat in expert.quats_wxyz])
         nearest = angles.min(axis=0)  # their mean is a radian away from both, 57 degrees
         assert np.median(nearest) < 5.0

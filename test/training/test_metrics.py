@@ -41,7 +41,7 @@ def answering(validation: Validation, offset: float, yaw_deg: float) -> Iterator
         return torch.nn.functional.one_hot(bins, MODEL.rotation_bins).float()[None, None], torch.ones(1, 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "sample_positions", sample_positions)
+        patch.setattr(policy.sampler, "positions", sample_positions)
         patch.setattr(policy.network, "classify", classify)
         yield
 

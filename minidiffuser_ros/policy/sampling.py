@@ -1,0 +1,161 @@
+"""Candidates for one observation: the walk of the sampler, whole or pruned, over the network of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minidiffuser_ros.diffusion.sampler import Denoiser, SamplerConfig, inference_timesteps, sample
+from minidiffuser_ros.diffusion.schedule import NoiseSchedule
+from minidiffuser_ros.geometry.rotation import quat_from_six
+from minidiffuser_ros.model.config import POSITION
+from minidiffuser_ros.model.mini_diffuser import Condition, Contexts, MiniDiffuser
+from minidiffuser_ros.model.neck import REACH, BlockExecutor, run_block
+from minidiffuser_ros.policy.checkpoint import PolicyConfig
+from minidiffuser_ros.policy.inputs import PositionScale
+from minidiffuser_ros.policy.rotation_bins import quat_from_bins
+from minidiffuser_ros.pruning.reuse import pruned_steps
+from minidiffuser_ros.pruning.units import PrunableUnits, neck_units
+
+ROTATION_SPREAD = 3.0**-0.5  # of each number in the columns of a rotation's matrix, over all rotations alike
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Candidates for one observation: positions [N, 3] m on the policy's device, quats_wxyz [N, 4], openings [N]."""
+
+    positions: Tensor
+    quats_wxyz: NDArray[np.float64]
+    openings: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How the sampler goes, and which branches of each step it reuses instead of computing: mask [K, U], or nothing.
+
+    shared: reused is what any branch of the kind computed last, else what the same branch did.
+    """
+
+    sampler: SamplerConfig
+    mask: Tensor | None = None
+    shared: bool = True
+
+
+class KeyposeSampler:
+    """Draws candidates with a network and its schedule, on the network's device. Equal seeds, equal candidates."""
+
+    def __init__(self, config: PolicyConfig, network: MiniDiffuser, device: str) -> None:
+        self.config, self.network, self.device = config, network, device
+        self.schedule = config.noise_schedule().to(device)
+        self.scale = PositionScale(config.spec)
+
+    def units(self, sampler: SamplerConfig) -> PrunableUnits:
+        """What can be pruned of a walk."""
+        return neck_units(self.config.model, sampler.num_inference_steps)
+
+    def keyposes(self, condition: Condition, seed: int, walk: Walk | None = None) -> Sampled:
+        """Candidates for the one observation of `condition`; the walk is the policy's own unless another is given."""
+        if self.config.model.rotation == "bins":
+            positions = self.positions(condition, seed, walk)
+            return Sampled(positions[0], *self.classified(condition, positions))
+        steps = self._steps(condition, walk)
+        gripper = torch.empty(0)
+
+        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            nonlocal gripper  # of the last step, whose samples are the least noisy
+            known = (self.network, self.scale, self.schedule, condition, noisy)
+            prediction, gripper = predict_and_grip(*known, *next(steps))
+            return prediction
+
+        keyposes = self._sample(denoiser, seed, walk)[0]
+        quats = quat_from_six(keyposes[:, POSITION:].cpu().numpy())
+        return Sampled(keyposes[:, :POSITION], quats, _openings(gripper[0]))
+
+    def positions(self, condition: Condition, seed: int, walk: Walk | None = None) -> Tensor:
+        """Candidate positions [1, N, 3] in metres, of a network that diffuses nothing else."""
+        steps = self._steps(condition, walk)
+
+        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            return predict(self.network, self.scale, self.schedule, condition, noisy, *next(steps))
+
+        return self._sample(denoiser, seed, walk)
+
+    def classified(self, condition: Condition, positions: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """quats_wxyz [N, 4] and openings [N] where rotation is classified, at positions [1, N, 3] in metres."""
+        rotation, gripper = self.network.classify(condition, positions)
+        quats = quat_from_bins(rotation[0].argmax(-1).cpu().numpy(), self.config.model.rotation_bins)
+        return quats, _openings(gripper[0])
+
+    def _steps(self, condition: Condition, walk: Walk | None) -> Iterator[tuple[Contexts, BlockExecutor]]:
+        """What steers the network at each step, computed for all steps at once; and what it skips."""
+        walk = walk or Walk(self.config.sampler)
+        steps = inference_timesteps(self.schedule.config.num_train_timesteps, walk.sampler.num_inference_steps)
+        executors: Iterator[BlockExecutor] = repeat(run_block)
+        if walk.mask is not None:
+            executors = pruned_steps(self.units(walk.sampler), walk.mask, walk.shared)
+        return zip(self.network.contexts_of_steps(condition, steps), executors, strict=False)
+
+    def _sample(self, denoiser: Denoiser, seed: int, walk: Walk | None) -> Tensor:
+        """Samples [1, N, S], positions in metres, from the terminal marginal of each of their numbers' schedule."""
+        c, generator = self.config, torch.Generator().manual_seed(seed)
+        rotation = c.model.sample_size - POSITION
+        mean = torch.tensor([c.position_mean] * POSITION + [0.0] * rotation)
+        spread = torch.tensor([c.position_spread] * POSITION + [ROTATION_SPREAD] * rotation)
+        shape = (1, c.num_candidates, c.model.sample_size)
+        start = self.schedule.initial_noise(shape, mean, spread, generator).to(self.device)
+        sampler = walk.sampler if walk else c.sampler
+        return self.scale.metric(sample(denoiser, self.schedule, sampler, start, generator))
+
+
+def predict(
+    network: MiniDiffuser,
+    scale: PositionScale,
+    schedule: NoiseSchedule,
+    condition: Condition,
+    noisy: Tensor,
+    timesteps: Tensor | Contexts,
+    execute: BlockExecutor = run_block,
+) -> Tensor:
+    """What the schedule's prediction type asks for [B, M, S], from noisy samples [B, M, S], positions in box units.
+
+    The original is the noisy position moved by the network's displacement, which keeps the network invariant to
+    translation; noise and velocities are displacements already, of a size that has nothing to do with metres. Of a
+    rotation's numbers the network says what is asked for.
+    """
+    return _asked_for(scale, schedule, noisy, network.denoise(condition, scale.metric(noisy), timesteps, execute))
+
+
+def predict_and_grip(
+    network: MiniDiffuser,
+    scale: PositionScale,
+    schedule: NoiseSchedule,
+    condition: Condition,
+    noisy: Tensor,
+    timesteps: Tensor | Contexts,
+    execute: BlockExecutor = run_block,
+) -> tuple[Tensor, Tensor]:
+    """`predict` for a network whose rotation is diffused, and the gripper logits [B, M] from the same pass."""
+    moved, gripper = network.denoise_and_grip(condition, scale.metric(noisy), timesteps, execute)
+    return _asked_for(scale, schedule, noisy, moved), gripper
+
+
+def _asked_for(scale: PositionScale, schedule: NoiseSchedule, noisy: Tensor, moved: Tensor) -> Tensor:
+    """The network's answer [B, M, S] with its displacements as the position's schedule asks for them."""
+    displacement = moved[..., :POSITION]
+    if schedule.config.prediction_type == "sample":
+        position = noisy[..., :POSITION] + displacement / scale.half.to(moved)
+    else:
+        position = displacement / REACH
+    return torch.cat([position, moved[..., POSITION:]], dim=-1)
+
+
+def _openings(logits: Tensor) -> NDArray[np.float64]:
+    """Open or closed, [N], of gripper logits [N]."""
+    openings: NDArray[np.float64] = (logits > 0).double().cpu().numpy()
+    return openings
