@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "demos": "make demonstrations in simulation with the scripted experts",
     "episodes": "list, check, repair and label episodes, and make training data of them",
     "train": "train a policy from demonstrations",
+    "prune": "teach a trained policy which parts of its denoiser an observation needs",
     "evaluate": "measure a policy's success in simulation",
 }
 

@@ -7,7 +7,10 @@ way, from a generator of the run's seed and the step's number. One walk an obser
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +20,7 @@ from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timestep
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.mini_diffuser import Condition
 from minidiffuser_ros.policy.policy import Policy
+from minidiffuser_ros.policy.pruned import PrunedConfig, PrunedWalks
 from minidiffuser_ros.policy.sampling import predict
 from minidiffuser_ros.pruning.losses import fidelity_loss, sparsity_loss
 from minidiffuser_ros.pruning.pruner import (
@@ -27,6 +31,7 @@ from minidiffuser_ros.pruning.pruner import (
 )
 from minidiffuser_ros.pruning.reuse import gated_steps
 from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
+from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,9 @@ class PrunerTrainer:
         self.data = data
         for parameter in policy.network.parameters():
             parameter.requires_grad_(False)
-        width = observation_embedding(self._encoded(data.batch(self.indices[:2]))).shape[1]
-        self.pruner = DiffusionPruner(config.pruner, policy.sampler.units(config.sampler), width).to(policy.device)
+        self._width = observation_embedding(self._encoded(data.batch(self.indices[:1]))).shape[1]
+        units = policy.sampler.units(config.sampler)
+        self.pruner = DiffusionPruner(config.pruner, units, self._width).to(policy.device)
         self.optimizer = torch.optim.AdamW(
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
@@ -87,14 +93,7 @@ class PrunerTrainer:
         c = self.config
         generator = torch.Generator().manual_seed((c.seed << 32) + self.step_number)
         chosen = torch.randint(len(self.indices), (c.batch_size,), generator=generator).tolist()
-        batch = self.data.batch([self.indices[i] for i in chosen])
-        condition = self._encoded(batch)
-        gates = straight_through(self.pruner(observation_embedding(condition)))
-        expert = self.policy.sampler.scale.normalise(batch.positions.to(self.policy.device))
-        losses = {
-            "fidelity": fidelity_loss(self.walk(condition, gates, generator), expert),
-            "sparsity": sparsity_loss(gates, c.rate, c.per_branch),
-        }
+        losses, gates = self._losses([self.indices[i] for i in chosen], generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -103,6 +102,18 @@ class PrunerTrainer:
         self.optimizer.step()
         self.step_number += 1
         return {**{name: float(loss.detach()) for name, loss in losses.items()}, "pruned": float(gates.detach().mean())}
+
+    def _losses(self, indices: Sequence[int], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Both losses, and the gates [B, K, U], of some samples."""
+        batch = self.data.batch(indices)
+        condition = self._encoded(batch)
+        gates = straight_through(self.pruner(observation_embedding(condition)))
+        expert = self.policy.sampler.scale.normalise(batch.positions.to(self.policy.device))
+        losses = {
+            "fidelity": fidelity_loss(self.walk(condition, gates, generator), expert),
+            "sparsity": sparsity_loss(gates, self.config.rate, self.config.per_branch),
+        }
+        return losses, gates
 
     def walk(self, condition: Condition, gates: Tensor, generator: torch.Generator) -> Tensor:
         """Positions [B, 1, 3] in box units that the policy ends at under the gates [B, K, U], with gradients."""
@@ -124,3 +135,32 @@ class PrunerTrainer:
         c, step = self.config, self.step_number
         warm = min(1.0, (step + 1) / max(1, c.warmup_steps))
         return c.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / c.steps)))
+
+    def settings(self) -> dict[str, Any]:
+        """What a run must share with the one that it goes on from."""
+        return {**asdict(self.config), "samples": len(self.indices), "policy": asdict(self.policy.config.model)}
+
+    def save_state(self, folder: Path) -> None:
+        """Everything needed to go on exactly here."""
+        state = {
+            "step": self.step_number,
+            "pruner": self.pruner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_state(folder, self.settings(), state)
+
+    def resume(self, folder: Path) -> None:
+        """Go on from `save_state`. Raises CheckpointError where the file does not fit."""
+        state = load_state(folder, self.settings(), torch.device(self.policy.device))
+        try:
+            self.pruner.load_state_dict(state["pruner"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step_number = int(state["step"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise refusal(folder / STATE, error) from None
+
+    def trained(self, policy_fingerprint: str) -> PrunedWalks:
+        """The pruner as it is now, for use beside its policy."""
+        c = self.config
+        config = PrunedConfig(policy_fingerprint, self._width, c.rate, c.shared, c.sampler, c.pruner)
+        return PrunedWalks(config, self.pruner)

@@ -1,0 +1,82 @@
+"""`minidiffuser prune`: a pruner for a trained policy (Sparse ActionGen)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minidiffuser_ros.training.pruning import PrunerTrainer
+
+HELP = """Train a pruner for a policy: from an observation it says which parts of the denoiser to compute at which step,
+and which to reuse. The policy stays as it is; the pruner is written beside it. A stopped run goes on where it was."""
+EPILOG = """examples:
+  minidiffuser prune runs/tabletop_small --data data/tabletop_small
+  minidiffuser prune runs/tabletop_small --data data/tabletop_small --rate 0.8 --sampler ddim --sampler-steps 10"""
+SAVE_EVERY = 25
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the subcommand."""
+    parser.add_argument("checkpoint", type=Path, help="folder of the trained policy")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="demonstrations or cache that the policy was trained on"
+    )
+    parser.add_argument("--rate", type=float, default=0.91, help="share of the units to be reused (default: 0.91)")
+    parser.add_argument("--sampler", default="ddpm", help="walk that is pruned, ddpm or ddim (default: ddpm)")
+    parser.add_argument("--sampler-steps", type=int, default=100, help="its steps (default: 100)")
+    parser.add_argument("--steps", type=int, default=300, help="steps of the training (default: 300)")
+    parser.add_argument("--batch-size", type=int, default=32, help="observations a step (default: 32)")
+    parser.add_argument("--learning-rate", type=float, default=2e-4, help="peak of the cosine (default: 2e-4)")
+    parser.add_argument("--fraction", type=float, default=0.05, help="of the data that is looked at (default: 0.05)")
+    parser.add_argument("--own-buffers", action="store_true", help="a buffer for each branch instead of each kind")
+    parser.add_argument("--rate-per-branch", action="store_true", help="the rate holds for each branch by itself")
+    parser.add_argument("--seed", type=int, default=0, help="seed of samples and noise (default: 0)")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train or go on training; returns 0."""
+    import torch
+
+    from minidiffuser_ros.diffusion.sampler import SamplerConfig
+    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.policy.pruned import PRUNER, fingerprint
+    from minidiffuser_ros.training.dataset import load_split
+    from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
+    from minidiffuser_ros.training.state import STATE
+
+    torch.set_num_threads(args.threads)
+    config = PruningConfig(
+        rate=args.rate, steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate,
+        fraction=args.fraction, shared=not args.own_buffers, per_branch=args.rate_per_branch, seed=args.seed,
+        sampler=SamplerConfig(args.sampler, args.sampler_steps),
+    )  # fmt: skip
+    policy = Policy.load(args.checkpoint, args.device)
+    training, _ = load_split(args.data, policy.config.model.rotation_bins)
+    trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
+    if (folder / STATE).exists():
+        trainer.resume(folder)
+    _train(trainer, folder)
+    trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
+    print(f"wrote {folder}, trained on {len(trainer.indices)} observations")
+    return 0
+
+
+def _train(trainer: PrunerTrainer, folder: Path) -> None:
+    """To the last step; saved now and then, at the end, and when interrupted."""
+    from tqdm import tqdm
+
+    folder.mkdir(parents=True, exist_ok=True)
+    total = trainer.config.steps
+    try:
+        with tqdm(total=total, initial=trainer.step_number, unit="step") as bar:
+            while trainer.step_number < total:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in trainer.step().items()})
+                bar.update()
+                if trainer.step_number % SAVE_EVERY == 0:
+                    trainer.save_state(folder)
+    finally:
+        trainer.save_state(folder)

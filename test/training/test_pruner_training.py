@@ -1,0 +1,116 @@
+"""A pruner is trained through the walk of a frozen policy, and serves beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from small import MODEL, small_data, small_trainer
+
+from minidiffuser_ros.cli.main import main
+from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
+from minidiffuser_ros.policy.checkpoint import PolicyConfig
+from minidiffuser_ros.policy.policy import Policy
+from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
+from minidiffuser_ros.policy.sampling import Walk
+from minidiffuser_ros.pruning.pruner import PrunerConfig
+from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
+
+SHORT = PruningConfig(
+    rate=0.7, steps=12, batch_size=4, fraction=1.0, learning_rate=5e-3, sampler=SamplerConfig("ddpm", 6),
+    pruner=PrunerConfig(width=16, hidden=16),
+)  # fmt: skip
+
+
+def policy() -> Policy:
+    torch.manual_seed(0)
+    return Policy(PolicyConfig(model=MODEL, num_candidates=3), MiniDiffuser(MODEL))
+
+
+def test_gradients_reach_every_part_of_the_pruner_and_nothing_of_the_policy() -> None:
+    trainer = PrunerTrainer(SHORT, policy(), small_data())
+    before = {name: value.clone() for name, value in trainer.policy.network.state_dict().items()}
+    trainer.step()
+    parts = dict(trainer.pruner.named_parameters())
+    assert [name for name, p in parts.items() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert all(p.grad is None for p in trainer.policy.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.policy.network.state_dict().items())
+
+
+@pytest.mark.parametrize("per_branch", [False, True])
+def test_the_share_that_is_reused_goes_to_the_rate_asked_for(per_branch: bool) -> None:
+    config = replace(SHORT, steps=60, beta=20.0, per_branch=per_branch)
+    trainer = PrunerTrainer(config, policy(), small_data())
+    shares = [trainer.step()["pruned"] for _ in range(config.steps)]
+    assert shares[0] == 0.0
+    assert sum(shares[-5:]) / 5 == pytest.approx(0.7, abs=0.12)
+
+
+def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = PrunerTrainer(SHORT, policy(), small_data())
+    expected = [whole.step() for _ in range(6)]
+    first = PrunerTrainer(SHORT, policy(), small_data())
+    found = [first.step() for _ in range(3)]
+    first.save_state(tmp_path)
+    second = PrunerTrainer(SHORT, policy(), small_data())
+    second.resume(tmp_path)
+    found += [second.step() for _ in range(3)]
+    assert found == expected
+    with pytest.raises(CheckpointError, match=r"rate was 0\.7, now 0\.5"):
+        PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data()).resume(tmp_path)
+
+
+def test_the_walk_in_training_is_the_walk_in_use() -> None:
+    trained = policy()
+    trainer, data = PrunerTrainer(SHORT, trained, small_data()), small_data()
+    units = trainer.pruner.units
+    mask = torch.rand(units.shape, generator=torch.Generator().manual_seed(4)) < 0.5
+    mask[-1] = False
+    with torch.no_grad():
+        condition = trained.network.encode(data.batch([2]).inputs)
+        one = replace(trained.config, num_candidates=1)
+        used = Policy(one, trained.network).sampler.positions(condition, 7, Walk(SHORT.sampler, mask))
+        walked = trainer.walk(condition, mask.float().unsqueeze(0), torch.Generator().manual_seed(7))
+    torch.testing.assert_close(trained.sampler.scale.metric(walked), used, atol=1e-5, rtol=1e-5)
+
+
+def test_a_pruner_decides_the_same_after_it_was_saved_and_fits_its_own_policy_only(tmp_path: Path) -> None:
+    trainer = small_trainer(small_data())
+    trainer.step()
+    trainer.save(tmp_path)
+    loaded = Policy.load(tmp_path)
+    pruning = PrunerTrainer(SHORT, loaded, small_data())
+    for _ in range(3):
+        pruning.step()
+    walks = pruning.trained(fingerprint(tmp_path))
+    walks.save(tmp_path)
+    condition = loaded.network.encode(small_data().batch([1]).inputs)
+    again = PrunedWalks.load(tmp_path, loaded)
+    assert torch.equal(again.mask(condition), walks.mask(condition))
+    walk = again.walk(condition)
+    assert walk.sampler == SHORT.sampler
+    first, second = (loaded.sampler.positions(condition, 3, walk) for _ in range(2))
+    assert torch.equal(first, second), "same seed, same mask, another keypose"
+    trainer.step()
+    trainer.save(tmp_path)
+    with pytest.raises(CheckpointError, match="trained for other weights"):
+        PrunedWalks.load(tmp_path, Policy.load(tmp_path))
+
+
+def test_without_a_pruner_the_sentence_says_how_to_get_one(tmp_path: Path) -> None:
+    trainer = small_trainer(small_data())
+    trainer.step()
+    trainer.save(tmp_path)
+    with pytest.raises(CheckpointError, match="train one with `minidiffuser prune"):
+        PrunedWalks.load(tmp_path, Policy.load(tmp_path))
+
+
+def test_a_rate_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"rate must lie in \[0, 1\), got 1.0"):
+        PruningConfig(rate=1.0)
+    assert main(["prune", str(tmp_path), "--data", str(tmp_path), "--rate", "1.5"]) == 2
+    assert "rate must lie in [0, 1), got 1.5" in capsys.readouterr().err
