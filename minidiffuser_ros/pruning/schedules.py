@@ -21,6 +21,18 @@ def uniform_schedule(units: PrunableUnits, interval: int) -> Tensor:
     return (torch.arange(units.steps) % interval != 0).unsqueeze(1).expand(units.shape).clone()
 
 
+def evenly_computed(units: PrunableUnits, rate: float) -> Tensor:
+    """All branches computed at steps spread evenly over the walk, the last among them, so that about `rate` is reused.
+
+    The last step counts most: what it says is where the walk ends.
+    """
+    count = max(1, round((1.0 - rate) * units.steps))
+    computed = torch.linspace(units.steps - 1, 0 if count > 1 else units.steps - 1, count).round().long()
+    mask = torch.ones(units.shape, dtype=torch.bool)
+    mask[computed] = False
+    return mask
+
+
 def random_schedule(units: PrunableUnits, rate: float, generator: torch.Generator) -> Tensor:
     """Exactly a share `rate` of all units, drawn at random."""
     total = units.steps * len(units.names)

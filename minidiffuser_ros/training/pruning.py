@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
@@ -30,6 +31,7 @@ from minidiffuser_ros.pruning.pruner import (
     straight_through,
 )
 from minidiffuser_ros.pruning.reuse import gated_steps
+from minidiffuser_ros.pruning.schedules import evenly_computed
 from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
@@ -40,7 +42,8 @@ class PruningConfig:
 
     fraction: of the training data that is looked at. shared: one buffer for all branches of a kind; per_branch: the
     rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations. sampler: of the
-    walk that is pruned.
+    walk that is pruned. warm_start_steps: of imitating a schedule that does not look, before; 0 begins by computing
+    everything.
     """
 
     rate: float = 0.91
@@ -51,6 +54,7 @@ class PruningConfig:
     warmup_steps: int = 4
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
+    warm_start_steps: int = 200
     fraction: float = 0.05
     shared: bool = True
     per_branch: bool = False
@@ -76,13 +80,30 @@ class PrunerTrainer:
         self.data = data
         for parameter in policy.network.parameters():
             parameter.requires_grad_(False)
-        self._width = observation_embedding(self._encoded(data.batch(self.indices[:1]))).shape[1]
+        parts = [self.indices[i : i + config.batch_size] for i in range(0, count, config.batch_size)]
+        self._embeddings = torch.cat([observation_embedding(self._encoded(data.batch(part))) for part in parts])
+        self._width = self._embeddings.shape[1]
         units = policy.sampler.units(config.sampler)
         self.pruner = DiffusionPruner(config.pruner, units, self._width).to(policy.device)
         self.optimizer = torch.optim.AdamW(
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         self.step_number = 0
+        if config.warm_start_steps:
+            self._imitate(evenly_computed(units, config.rate).to(policy.device))
+
+    def _imitate(self, mask: Tensor) -> None:
+        """Begin from a schedule that does not look: from a walk that goes astray no gradient tells the way back."""
+        c = self.config
+        optimizer = torch.optim.Adam(self.pruner.parameters(), 3e-3)
+        target = mask.long().expand(c.batch_size, *mask.shape)
+        for step in range(c.warm_start_steps):
+            generator = torch.Generator().manual_seed((c.seed << 32) + step)
+            chosen = torch.randint(len(self.indices), (c.batch_size,), generator=generator).tolist()
+            logits = self.pruner(self._embeddings[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(logits.flatten(0, 2), target.flatten()).backward()
+            optimizer.step()
 
     @torch.no_grad()
     def _encoded(self, batch: Batch) -> Condition:

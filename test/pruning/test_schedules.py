@@ -10,6 +10,7 @@ import torch
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.pruning.schedules import (
     block_adaptive_schedule,
+    evenly_computed,
     fixed_schedule,
     random_schedule,
     uniform_schedule,
@@ -24,6 +25,14 @@ def test_a_uniform_schedule_computes_everything_at_every_seventh_step_and_nothin
     mask = uniform_schedule(UNITS, 7)
     assert (~mask).all(1).nonzero().flatten().tolist() == [0, 7]
     assert mask[1:7].all()
+
+
+@pytest.mark.parametrize(("rate", "computed"), [(0.91, [11]), (0.75, [0, 6, 11]), (0.5, [0, 2, 4, 7, 9, 11])])
+def test_evenly_computed_steps_end_with_the_last(rate: float, computed: list[int]):
+    mask = evenly_computed(UNITS, rate)
+    found = (~mask).all(1).nonzero().flatten().tolist()
+    assert found == computed
+    assert mask.sum() == (12 - len(found)) * 4
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 0.91, 1.0])

@@ -18,11 +18,12 @@ from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import PrunerConfig
+from minidiffuser_ros.pruning.schedules import evenly_computed
 from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
 
 SHORT = PruningConfig(
-    rate=0.7, steps=12, batch_size=4, fraction=1.0, learning_rate=5e-3, sampler=SamplerConfig("ddpm", 6),
-    pruner=PrunerConfig(width=16, hidden=16),
+    rate=0.7, steps=12, batch_size=4, fraction=1.0, learning_rate=5e-3, warm_start_steps=0,
+    sampler=SamplerConfig("ddpm", 6), pruner=PrunerConfig(width=16, hidden=16),
 )  # fmt: skip
 
 
@@ -48,6 +49,12 @@ def test_the_share_that_is_reused_goes_to_the_rate_asked_for(per_branch: bool) -
     shares = [trainer.step()["pruned"] for _ in range(config.steps)]
     assert shares[0] == 0.0
     assert sum(shares[-5:]) / 5 == pytest.approx(0.7, abs=0.12)
+
+
+def test_a_warm_start_is_the_schedule_that_does_not_look() -> None:
+    trainer = PrunerTrainer(replace(SHORT, warm_start_steps=300), policy(), small_data())
+    masks = trainer.pruner.masks(trainer._embeddings)
+    assert (masks == evenly_computed(trainer.pruner.units, SHORT.rate)).float().mean() > 0.97
 
 
 def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: Path) -> None:
