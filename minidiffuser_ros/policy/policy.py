@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from minidiffuser_ros.contract.errors import CheckpointError, InstructionError, 
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.model.instruction import InstructionEncoder
-from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import ToolState, View, collate
 from minidiffuser_ros.policy.known_instructions import KnownInstructions
-from minidiffuser_ros.policy.sampling import KeyposeSampler
+from minidiffuser_ros.policy.sampling import KeyposeSampler, Walk
 
 DENSITY_RADIUS = 0.02  # m: candidates within this distance support each other
 HOLD_DISTANCE = 0.025  # m
@@ -30,6 +31,7 @@ class Decision:
     """What the policy wants next. candidates: [N, 3] m; spread: rms distance in m from the chosen one.
 
     holds: the chosen keypose is where the tool already is, so the policy considers the task done.
+    steps: of the sampler; pruned: share of their branches that was reused instead of computed.
     """
 
     keypose: Keypose
@@ -41,10 +43,14 @@ class Decision:
     encode_ms: float
     denoise_ms: float
     steps: int
+    pruned: float = 0.0
 
 
 class Policy:
-    """A trained Mini-Diffuser with its instruction encoder, schedule and sampler, on one device."""
+    """A trained Mini-Diffuser with its instruction encoder, schedule and sampler, on one device.
+
+    plan: how the sampler goes for an observation; replace it by that of a pruner (`PrunedWalks.walk`) or by your own.
+    """
 
     def __init__(self, config: PolicyConfig, network: MiniDiffuser, device: str = "cpu") -> None:
         self.config = config
@@ -53,6 +59,7 @@ class Policy:
         self.encoder = InstructionEncoder()
         self.known = KnownInstructions(config.instructions, self.encoder)
         self.sampler = KeyposeSampler(config, self.network, device)
+        self.plan: Callable[[Condition], Walk] = lambda condition: Walk(config.sampler)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Policy:
@@ -93,7 +100,8 @@ class Policy:
         )  # fmt: skip
         condition = self.network.encode(collate([view], self.spec).to(self.device))
         encoded = time.perf_counter()
-        sampled = self.sampler.keyposes(condition, seed)
+        walk = self.plan(condition)
+        sampled = self.sampler.keyposes(condition, seed, walk)
         candidates = sampled.positions.double().cpu().numpy()
         keyposes = tuple(map(Keypose, candidates, sampled.quats_wxyz, sampled.openings))
         denoised = time.perf_counter()
@@ -110,7 +118,8 @@ class Policy:
             distance < HOLD_DISTANCE and angle < HOLD_ANGLE_DEG and same_grip,
             1e3 * (encoded - started),
             1e3 * (denoised - encoded),
-            self.config.sampler.num_inference_steps,
+            walk.sampler.num_inference_steps,
+            walk.pruned,
         )
 
 

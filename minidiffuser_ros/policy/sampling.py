@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -39,12 +39,19 @@ class Sampled:
 class Walk:
     """How the sampler goes, and which branches of each step it reuses instead of computing: mask [K, U], or nothing.
 
-    shared: reused is what any branch of the kind computed last, else what the same branch did.
+    shared: reused is what any branch of the kind computed last, else what the same branch did. executors: one for each
+    step, instead of those that follow from the mask.
     """
 
     sampler: SamplerConfig
     mask: Tensor | None = None
     shared: bool = True
+    executors: Iterable[BlockExecutor] | None = None
+
+    @property
+    def pruned(self) -> float:
+        """Share of the branches that is reused."""
+        return 0.0 if self.mask is None else float(self.mask.float().mean())
 
 
 class KeyposeSampler:
@@ -96,8 +103,10 @@ class KeyposeSampler:
         """What steers the network at each step, computed for all steps at once; and what it skips."""
         walk = walk or Walk(self.config.sampler)
         steps = inference_timesteps(self.schedule.config.num_train_timesteps, walk.sampler.num_inference_steps)
-        executors: Iterator[BlockExecutor] = repeat(run_block)
-        if walk.mask is not None:
+        executors: Iterable[BlockExecutor] = repeat(run_block)
+        if walk.executors is not None:
+            executors = walk.executors
+        elif walk.mask is not None:
             executors = pruned_steps(self.units(walk.sampler), walk.mask, walk.shared)
         return zip(self.network.contexts_of_steps(condition, steps), executors, strict=False)
 

@@ -81,4 +81,18 @@ def gated_steps(units: PrunableUnits, gates: Tensor, shared: bool = True) -> Ite
     return (gated(units, step, cache) for step in gates.unbind(1))
 
 
+def recorded_steps(outputs: list[dict[str, Tensor]], steps: int) -> Iterator[BlockExecutor]:
+    """Executors that compute everything and put what each branch of each step adds into `outputs`."""
+
+    def executor(kept: dict[str, Tensor]) -> BlockExecutor:
+        def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
+            kept[name] = branch()
+            return kept[name]
+
+        return execute
+
+    outputs.extend({} for _ in range(steps))
+    return map(executor, outputs[-steps:])
+
+
 NOTHING = torch.zeros(())

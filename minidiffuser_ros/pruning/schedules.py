@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.pruning.units import PrunableUnits
@@ -73,6 +76,18 @@ def updates_by_similarity(similarity: Tensor, updates: int) -> Tensor:
         end = int(came_from[count, end])
         mask[end] = False
     return mask
+
+
+def similarity_of(units: PrunableUnits, outputs: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Cosine similarity [U, K, K] of what each branch adds at one step to what it adds at another, of one walk.
+
+    outputs: of every step, by branch (`reuse.recorded_steps`).
+    """
+    tables = []
+    for name in units.names:
+        flat = F.normalize(torch.stack([step[name].flatten().float() for step in outputs]), dim=-1)
+        tables.append(flat @ flat.T)
+    return torch.stack(tables)
 
 
 def block_adaptive_schedule(units: PrunableUnits, similarity: Tensor, updates: int = 10, refreshed: int = 5) -> Tensor:
