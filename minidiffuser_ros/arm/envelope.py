@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, TCP_OFFSET, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
 from minidiffuser_ros.contract.errors import ConfigurationError
@@ -69,15 +70,6 @@ class SafetyLimits:
             raise ConfigurationError(f"max_speed must lie in (0, 1], got {self.max_speed}")
         if min(self.joint_margin, self.max_step_m, self.max_turn_rad, self.max_age_s) <= 0.0:
             raise ConfigurationError("joint_margin, max_step_m, max_turn_rad and max_age_s must be positive")
-
-
-@dataclass(frozen=True)
-class KeyposeGoal:
-    """A keypose and where it comes from: `stamp_ns` of the observation it answers, 0 where there is none."""
-
-    keypose: Keypose
-    stamp_ns: int = 0
-    frame: str = BASE_FRAME
 
 
 class SafetyEnvelope:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH
 from minidiffuser_ros.arm.protocol import Arm, ArmMode, ArmState
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError, MotionError

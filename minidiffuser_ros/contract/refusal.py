@@ -19,6 +19,7 @@ class Reason(enum.StrEnum):
     BAD_OFFSET = "bad_offset"
     UNKNOWN_FRAME = "unknown_frame"
     WRONG_UNIT = "wrong_unit"
+    UNKNOWN_WAY = "unknown_way"
 
     OUTSIDE_WORKSPACE = "outside_workspace"
     BELOW_TABLE = "below_table"

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.guide import HandGuide
 from minidiffuser_ros.arm.protocol import ArmMode
 from minidiffuser_ros.arm.servo import Deadman, ServoReport

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
