@@ -1,8 +1,9 @@
-"""Forward and inverse kinematics of the Franka Research 3 with its hand.
+"""Forward and inverse kinematics of a Franka arm with its hand.
 
 The arm is the MJCF model that franky-sim carries, reduced to its skeleton (no meshes, no fingers), so that the
 policy, the checks before a motion and the simulated arm all believe in the same numbers. Base frame
-`fr3_link0`, tool frame `fr3_hand_tcp`: between the fingertips, axes as the hand's.
+`fr3_link0`, tool frame `fr3_hand_tcp`: between the fingertips, axes as the hand's. The links of the older Franka
+Emika Robot have the same lengths: an `ArmModel` changes the limits of the joints only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minidiffuser_ros.arm.model import FR3, ArmModel
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 Array = NDArray[np.float64]
@@ -23,11 +25,11 @@ Array = NDArray[np.float64]
 HOME_JOINTS: tuple[float, ...] = (0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4)
 MAX_GRIPPER_WIDTH = 0.08
 TCP_OFFSET = 0.1034
-JOINT_NAMES: tuple[str, ...] = tuple(f"fr3_joint{i}" for i in range(1, 8))
+JOINT_NAMES: tuple[str, ...] = FR3.joint_names
 FINGER_NAMES: tuple[str, ...] = ("fr3_finger_joint1", "fr3_finger_joint2")
 STATE_NAMES = (*JOINT_NAMES, *FINGER_NAMES)
 LINK_NAMES: tuple[str, ...] = (*(f"fr3_link{i}" for i in range(8)), "hand")
-BASE_FRAME = "fr3_link0"
+BASE_FRAME = FR3.base_frame
 TOOL_FRAME = "fr3_hand_tcp"
 
 # Franka's controller refuses motions well before the mechanical end; keep this far away from it.
@@ -49,14 +51,15 @@ class InverseSettings:
 class FrankaKinematics:
     """Kinematics of one arm. Not thread-safe: each thread that needs it makes its own (it takes 2 ms)."""
 
-    def __init__(self, settings: InverseSettings | None = None, margin: float = JOINT_LIMIT_MARGIN) -> None:
+    def __init__(
+        self, settings: InverseSettings | None = None, margin: float = JOINT_LIMIT_MARGIN, model: ArmModel = FR3
+    ) -> None:
         self.settings = settings or InverseSettings()
         self._model = _skeleton()
         self._data = mujoco.MjData(self._model)
         self._tool = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_FRAME)
         self._links = {name: mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, name) for name in LINK_NAMES}
-        self._lower = self._model.jnt_range[:, 0] + margin
-        self._upper = self._model.jnt_range[:, 1] - margin
+        self._lower, self._upper = model.position_limits(margin)
         self._jacobian = np.zeros((6, 7))
 
     @property
