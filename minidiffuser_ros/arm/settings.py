@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from minidiffuser_ros.arm.envelope import SafetyLimits
 from minidiffuser_ros.arm.executor import ExecutionSettings
-from minidiffuser_ros.arm.franky_arm import FrankySettings
+from minidiffuser_ros.arm.franky_settings import FrankySettings
 from minidiffuser_ros.arm.twist import ServoSettings
 
 

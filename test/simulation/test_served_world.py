@@ -12,7 +12,8 @@ from scenes import geoms_of, present
 
 from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
-from minidiffuser_ros.arm.franky_arm import FrankyArm, FrankySettings
+from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.franky_settings import FrankySettings
 from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, UnknownTaskError
 from minidiffuser_ros.simulation.protocol import ServedWorld, WorldCameras
