@@ -19,6 +19,7 @@ import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
 from minidiffuser_ros.arm.command_thread import CommandThread, HaltedError
+from minidiffuser_ros.arm.contact import ContactThresholds, Payload
 from minidiffuser_ros.arm.franky_connection import FrankyConnection, PlannerError
 from minidiffuser_ros.arm.franky_settings import FrankySettings
 from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, FrankaKinematics
@@ -71,6 +72,20 @@ class FrankyArm:
         )
 
     # -- motions
+
+    def prepare(self, thresholds: ContactThresholds, payload: Payload) -> None:
+        """How hard the arm may touch, and what the hand carries. Raises MotionError, ConnectionLostError.
+
+        franky-sim takes both and heeds neither.
+        """
+        robot, _ = self._connection.devices()
+        t = thresholds
+        with self._io:
+            self._guarded(
+                lambda: robot.set_collision_behavior(t.joint_contact, t.joint_collision, t.tool_contact, t.tool_collision)
+            )
+            inertia = payload.inertia_matrix.ravel(order="F").tolist()
+            self._guarded(lambda: robot.set_load(payload.mass, list(payload.center), inertia))
 
     def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:
         """Move the tool to `T_base_tool` [4, 4] in a straight line. Raises MotionError, ConnectionLostError."""

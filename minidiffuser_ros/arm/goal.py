@@ -12,6 +12,7 @@ from minidiffuser_ros.arm.kinematics import BASE_FRAME
 from minidiffuser_ros.contract.errors import GoalRejectedError
 from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE, Keypose
 from minidiffuser_ros.contract.refusal import Reason, Refusal
+from minidiffuser_ros.geometry.transform import transform_from
 
 # The arm reaches 0.86 m. Numbers far beyond it are no far places, but places in another unit.
 LARGEST_METRES = 5.0
@@ -40,6 +41,16 @@ class KeyposeGoal:
     way: Way = Way.AUTO
     approach_m: float = 0.0
     retreat_m: float = 0.0
+
+    def stations(self) -> dict[str, NDArray[np.float64]]:
+        """`T_base_tool` [4, 4] of the poses that straight lines connect, in their order, and what each of them is."""
+        pose = transform_from(self.keypose.position, self.keypose.quat_wxyz)
+        stations = {"the goal": pose}
+        if self.approach_m > 0.0:
+            stations = {"the start of the approach": _behind(pose, self.approach_m), **stations}
+        if self.retreat_m > 0.0:
+            stations["the end of the retreat"] = _behind(pose, self.retreat_m)
+        return stations
 
     def problems(self) -> list[Refusal]:
         """What makes no sense in it, wherever the arm is."""
@@ -76,6 +87,12 @@ def goal_from_numbers(
         raise GoalRejectedError(*reasons)
     keypose = Keypose(np.array(position, dtype=np.float64), np.array(quat_wxyz, dtype=np.float64), opening)
     return KeyposeGoal(keypose, stamp_ns, frame, Way(way), float(approach_m), float(retreat_m))
+
+
+def _behind(tool: NDArray[np.float64], distance_m: float) -> NDArray[np.float64]:
+    behind = tool.copy()
+    behind[:3, 3] -= distance_m * tool[:3, 2]
+    return behind
 
 
 def _pose_problems(position: ArrayLike, quat_wxyz: ArrayLike) -> list[Refusal]:

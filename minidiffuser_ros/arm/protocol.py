@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from minidiffuser_ros.arm.contact import ContactThresholds, Payload
 from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH
 from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.refusal import Reason, Refusal
@@ -94,6 +95,10 @@ class Arm(Protocol):
 
     def state(self) -> ArmState:
         """The newest reading; also while a motion runs, and from any thread."""
+        ...
+
+    def prepare(self, thresholds: ContactThresholds, payload: Payload) -> None:
+        """From now on: how hard the arm may touch, and what the hand carries. Only at rest."""
         ...
 
     def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:

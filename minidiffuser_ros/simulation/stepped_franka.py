@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicHermiteSpline
 
+from minidiffuser_ros.arm.contact import ContactThresholds, Payload
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, TimedPath, check_start
 from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.keypose import Keypose
@@ -38,8 +40,9 @@ PEAK_OVER_MEAN = 1.875  # of a motion of minimum jerk
 class SteppedFranka:
     """Drives a `SteppedArm`; `state` may be asked for from any thread, as of a real arm."""
 
-    def __init__(self, arm: SteppedArm) -> None:
-        self._arm = arm
+    def __init__(self, arm: SteppedArm, pause_s: float = 0.0) -> None:
+        """pause_s: real time to wait after each physics step, for those who watch."""
+        self._arm, self._pause_s = arm, pause_s
         self._physics = threading.RLock()  # between two steps only may anybody look
         self._moving = False
 
@@ -48,6 +51,9 @@ class SteppedFranka:
         with self._physics:
             mode = ArmMode.MOVING if self._moving else ArmMode.IDLE
             return dataclasses.replace(self._arm.state, mode=mode)
+
+    def prepare(self, thresholds: ContactThresholds, payload: Payload) -> None:
+        """Neither counts here: nothing stops this arm but what is in its way."""
 
     def move_line(self, tool: Array, speed: float, halt: threading.Event) -> None:
         """Move the tool to `T_base_tool` [4, 4] in a straight line. Raises MotionError."""
@@ -69,8 +75,8 @@ class SteppedFranka:
         duration_s = max(MIN_MOTION_S, fastest) / speed
 
         def along(time_s: float) -> Array:
-            time = time_s / duration_s
-            return np.asarray(start + time**3 * (10.0 - 15.0 * time + 6.0 * time**2) * (end - start))
+            done = time_s / duration_s
+            return np.asarray(start + done**3 * (10.0 - 15.0 * done + 6.0 * done**2) * (end - start))
 
         self._play(along, duration_s, halt)
 
@@ -91,6 +97,7 @@ class SteppedFranka:
                     raise MotionError(Refusal(Reason.INTERRUPTED, "the gripper was halted"))
                 with self._physics:
                     self._arm.step_gripper(opening)
+                time.sleep(self._pause_s)
         return self.state().width
 
     def recover(self) -> None:
@@ -119,6 +126,7 @@ class SteppedFranka:
                 time_s = min(duration_s, time_s + max(0.0, rate) * TIMESTEP_S)
                 with self._physics:
                     self._arm.step(along(time_s))
+                time.sleep(self._pause_s)  # also of 0: whoever waits to look gets a turn
             self._settle()
             if rate < 1.0:
                 raise MotionError(Refusal(Reason.INTERRUPTED, "the motion was halted"))

@@ -58,7 +58,7 @@ def stepped_arm() -> Iterator[Arm]:
     world = Tabletop()
     world.reset("push_button", 0)
     world.stage.clear()
-    yield SteppedFranka(world.arm)
+    yield SteppedFranka(world.arm, pause_s=2e-4)
 
 
 @pytest.fixture(scope="module", params=[franky_arm, stepped_arm])
