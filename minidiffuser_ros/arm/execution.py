@@ -30,7 +30,7 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.refusal import Reason, codes_of
 from minidiffuser_ros.geometry.transform import pose_of
 
-# After these the arm stands still and is as healthy as before: slower, or from where it is now, the motion may end well.
+# After these the arm stands still and is as healthy as before: slower and from where it is now, it may succeed.
 WORTH_A_RETRY = {str(reason) for reason in (Reason.POSE_MISSED, Reason.UNSETTLED, Reason.NO_TRAJECTORY)}
 
 

@@ -33,7 +33,10 @@ class ExecutionSettings:
     )
     retries: int = field(
         default=1,
-        metadata={"description": "Times to try again after a motion that failed and left the arm healthy", "range": (0, 5)},
+        metadata={
+            "description": "Times to try again after a motion that failed and left the arm healthy",
+            "range": (0, 5),
+        },
     )
     retry_speed: float = field(
         default=0.5, metadata={"description": "Speed of a retry, as a fraction of the one before", "range": (0.05, 1.0)}

@@ -190,8 +190,9 @@ class KeyposeExecutor:
         begin = time.monotonic()
         try:
             _refuse(self._objections())
+            codes: tuple[str, ...] = ()
             try:
-                success, message, codes = True, run(self._halt), ()
+                success, message = True, run(self._halt)
             except MotionError as error:
                 success, (message, codes) = False, self._failure(error)
             return self._outcome(success, message, codes, keypose_run(), time.monotonic() - begin)

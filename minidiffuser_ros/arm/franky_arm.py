@@ -82,7 +82,9 @@ class FrankyArm:
         t = thresholds
         with self._io:
             self._guarded(
-                lambda: robot.set_collision_behavior(t.joint_contact, t.joint_collision, t.tool_contact, t.tool_collision)
+                lambda: robot.set_collision_behavior(
+                    t.joint_contact, t.joint_collision, t.tool_contact, t.tool_collision
+                )
             )
             inertia = payload.inertia_matrix.ravel(order="F").tolist()
             self._guarded(lambda: robot.set_load(payload.mass, list(payload.center), inertia))

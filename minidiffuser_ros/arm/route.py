@@ -31,9 +31,7 @@ class PathPlanner(Protocol):
 
 @dataclass(frozen=True)
 class Route:
-    """How the arm will go: `way` is LINE or PLANNED, its lines lead through `stations`, `T_base_tool` [4, 4] each.
-
-    """
+    """How the arm will go: `way` is LINE or PLANNED, its lines lead through `stations`, `T_base_tool` [4, 4] each."""
 
     way: str
     stations: dict[str, Array]
@@ -43,9 +41,7 @@ class Route:
 class RouteChoice:
     """Chooses routes by a goal's way. avoid_cloud: lines, too, must touch nothing that was observed."""
 
-    def __init__(
-        self, envelope: SafetyEnvelope, planner: PathPlanner | None = None, avoid_cloud: bool = False
-    ) -> None:
+    def __init__(self, envelope: SafetyEnvelope, planner: PathPlanner | None = None, avoid_cloud: bool = False) -> None:
         self._envelope, self.planner, self._avoid_cloud = envelope, planner, avoid_cloud
 
     def choose(self, goal: KeyposeGoal, state: ArmState, speed: float) -> Route:

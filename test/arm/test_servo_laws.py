@@ -15,8 +15,9 @@ from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
+from minidiffuser_ros.arm.servo import Servo, ServoReport
 from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
