@@ -91,6 +91,10 @@ class MotionError(MinidiffuserError):
         self.reason = reason
 
 
+class PlanningError(MotionError):
+    """No way was found to where the arm was asked to go; nothing moved. `reason` is a `contract.refusal.Refusal`."""
+
+
 class ConnectionLostError(MinidiffuserError):
     """The robot, a camera or another process stopped answering."""
 
