@@ -46,6 +46,7 @@ class Setup:
     contact: ContactSettings
     now_ns: Callable[[], int]
     objections: Callable[[], list[str]]
+    settled_ns: int = 0  # 0: goals need not answer an observation taken after the last motion
 
 
 @dataclass
@@ -81,7 +82,7 @@ class KeyposeRun:
         setup, state = self.setup, self.setup.arm.state()
         reasons = [
             *setup.envelope.check_speed(self.speed),
-            *setup.envelope.check_goal(self.goal, state, setup.now_ns()),
+            *setup.envelope.check_goal(self.goal, state, setup.now_ns(), setup.settled_ns),
         ]
         if reasons:
             raise GoalRejectedError(*reasons)
@@ -90,7 +91,7 @@ class KeyposeRun:
     def _route(self, state: ArmState) -> Route:
         if self.goal.way is Way.PLANNED:
             self.on_phase(PLANNING)
-        return self.setup.routes.choose(self.goal, state, self.speed)
+        return self.setup.routes.choose(self.goal, state, self.speed, self.setup.grip.held_width)
 
     def _go(self, route: Route) -> None:
         """Move to the goal, again and slower after a failure that left the arm healthy. Raises MotionError."""

@@ -45,6 +45,10 @@ class ExecutionSettings:
         default=0.5,
         metadata={"description": "Speed of approach and retreat, as a fraction of the goal's", "range": (0.05, 1.0)},
     )
+    fresh_observation: bool = field(
+        default=False,
+        metadata={"description": "Refuse goals that answer an observation from before the end of the last motion"},
+    )
     home_lift_m: float = field(
         default=0.12,
         metadata={"description": "Rise before going home from low poses", "unit": "m", "range": (0.0, 0.4)},

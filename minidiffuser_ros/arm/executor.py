@@ -49,6 +49,7 @@ class KeyposeExecutor:
         self._grip = Grip(arm, self.settings)
         self._routes = routes or RouteChoice(envelope)
         self._contact = contact or ContactSettings()
+        self._settled_ns = 0
         self._claims = threading.Lock()  # guards the next three
         self._busy = self._moves = False  # a goal runs; it moves the arm itself
         self._lent = ""
@@ -99,8 +100,9 @@ class KeyposeExecutor:
         Raises GoalRejectedError with every reason against it, ConnectionLostError.
         """
         state = self.arm.state()
-        _refuse([*self._objections(), *self.envelope.check_goal(goal, state, self._clock_ns())])
-        return self._routes.choose(goal, state, speed), state
+        reasons = self.envelope.check_goal(goal, state, self._clock_ns(), self._must_be_newer_than())
+        _refuse([*self._objections(), *self.envelope.check_speed(speed), *reasons])
+        return self._routes.choose(goal, state, speed, self._grip.held_width), state
 
     def execute(self, goal: KeyposeGoal, speed: float, on_phase: OnPhase = lambda phase: None) -> Outcome:
         """Check, approach, move, settle, verify, drive the gripper, verify, retreat; once more where that may help.
@@ -109,9 +111,16 @@ class KeyposeExecutor:
         other ending is an Outcome.
         """
         setup = Setup(
-            self.arm, self.envelope, self._routes, self._grip, self.settings, self._contact, self._clock_ns,
+            self.arm,
+            self.envelope,
+            self._routes,
+            self._grip,
+            self.settings,
+            self._contact,
+            self._clock_ns,
             self._objections,
-        )  # fmt: skip
+            self._must_be_newer_than(),
+        )
         runs: list[KeyposeRun] = []
 
         def run(halt: threading.Event) -> str:
@@ -199,6 +208,9 @@ class KeyposeExecutor:
         finally:
             self._busy = False
 
+    def _must_be_newer_than(self) -> int:
+        return self._settled_ns if self.settings.fresh_observation else 0
+
     def _failure(self, error: MotionError) -> tuple[str, tuple[str, ...]]:
         """Sentence and codes of a failed motion; of a halted one with what it was halted for."""
         codes = codes_of_error(error)
@@ -218,14 +230,24 @@ class KeyposeExecutor:
             if success:
                 raise
             return Outcome(success, message, duration_s=duration_s, codes=codes, attempts=attempts)
+        self._settled_ns = self._clock_ns()
         # After a retreat the arm is elsewhere: the goal's errors are those found at the goal.
         judged = run.there if success and run and run.there else state
         position, quat = pose_of(judged.tool)
         distance, angle = run.goal.keypose.distance_to(position, quat) if run else (0.0, 0.0)
+        reached = Keypose(position, quat, state.opening)
         return Outcome(
-            success, message, Keypose(position, quat, state.opening), distance, angle, state.width, duration_s,
-            self._clock_ns(), codes, attempts,
-        )  # fmt: skip
+            success,
+            message,
+            reached,
+            distance,
+            angle,
+            state.width,
+            duration_s,
+            self._settled_ns,
+            codes,
+            attempts,
+        )
 
 
 def _refuse(reasons: Sequence[str]) -> None:
