@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH
 from minidiffuser_ros.arm.protocol import Arm, ArmMode, ArmState
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError, MotionError
@@ -131,7 +132,7 @@ class KeyposeExecutor:
 
     def check(self, goal: KeyposeGoal) -> list[str]:
         """Every reason against a goal from where the arm is now. Raises ConnectionLostError."""
-        return self._objections() + self.envelope.check(goal, self.arm.state(), self._clock_ns())
+        return [*self._objections(), *self.envelope.check(goal, self.arm.state(), self._clock_ns())]
 
     def execute(self, goal: KeyposeGoal, speed: float, on_phase: OnPhase = lambda phase: None) -> Outcome:
         """Check, move, settle, drive the gripper, verify.
@@ -278,7 +279,7 @@ class KeyposeExecutor:
         return f"the gripper is at {1e3 * width:.0f} mm with nothing between the fingers"
 
 
-def _refuse(reasons: list[str]) -> None:
+def _refuse(reasons: Sequence[str]) -> None:
     """Raises GoalRejectedError where there is a reason."""
     if reasons:
-        raise GoalRejectedError("; ".join(reasons))
+        raise GoalRejectedError(*reasons)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minidiffuser_ros.arm.envelope import SafetyLimits
 from minidiffuser_ros.arm.executor import ExecutionSettings
 from minidiffuser_ros.arm.franky_arm import FrankySettings
+from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.arm.twist import ServoSettings
 
 

@@ -9,8 +9,8 @@ from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 
 from minidiffuser_ros.action import ExecuteKeypose, Gripper
-from minidiffuser_ros.arm.envelope import KeyposeGoal
 from minidiffuser_ros.arm.executor import MOVING, KeyposeExecutor, OnPhase, Outcome
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import BASE_FRAME
 from minidiffuser_ros.arm.settings import MotionSettings
 from minidiffuser_ros.bridge.conversions import (

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope, SafetyLimits
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
+from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.keypose import Keypose

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
+from minidiffuser_ros.arm.servo import Servo, ServoReport
 from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
