@@ -16,14 +16,14 @@ from typing import Any
 
 import franky
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
 
 from minidiffuser_ros.arm.command_thread import CommandThread, HaltedError
 from minidiffuser_ros.arm.contact import ContactThresholds, Payload
 from minidiffuser_ros.arm.franky_connection import FrankyConnection, PlannerError
 from minidiffuser_ros.arm.franky_settings import FrankySettings
 from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, FrankaKinematics
-from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array, TimedPath, check_start
+from minidiffuser_ros.arm.path_waypoints import PathWaypoints
+from minidiffuser_ros.arm.protocol import START_TOLERANCE_RAD, ArmMode, ArmState, Array, TimedPath, check_start
 from minidiffuser_ros.contract.errors import ConnectionLostError, MotionError
 from minidiffuser_ros.contract.refusal import Reason, Refusal
 
@@ -37,11 +37,13 @@ MODES = {
 
 PLANNER_ATTEMPTS = 3
 PLANNER_PAUSE_S = 0.2
+PATH_ATTEMPTS = 6  # it plans at every waypoint, so that it gives up more often
 BRAKE_S = 3.0
 GRIPPER_STOP_S = 2.0
 # franky flies from waypoint to waypoint with no acceleration at any of them: closer ones make the way jerky, farther
 # ones let it leave the path (on franky-sim 2 mrad with 0.1 s at moderate speed, 9 mrad with 0.4 s).
 WAYPOINT_PERIOD_S = 0.1
+RAMP_S = 0.5
 
 
 class FrankyArm:
@@ -104,10 +106,20 @@ class FrankyArm:
     def move_path(self, path: TimedPath, halt: threading.Event) -> None:
         """Follow a timed path of the joints without stopping on the way. Raises MotionError, ConnectionLostError.
 
-        A path that franky's planner gives up is not tried again: the arm stands somewhere on it.
+        Where franky's planner gives up on the way, which stops the arm, the rest is followed from there.
         """
         check_start(path, self.state())
-        self._run_motion(franky.JointWaypointMotion(_waypoints(path)), franky.JointStopMotion, halt)
+        way, begin_s = PathWaypoints(path), 0.0
+        for _ in range(PATH_ATTEMPTS - 1):
+            with contextlib.suppress(PlannerError):
+                self._run_motion(_along(way, begin_s), franky.JointStopMotion, halt)
+                return
+            halt.wait(PLANNER_PAUSE_S)
+            begin_s, away = way.nearest(self.state().joints)
+            if away > START_TOLERANCE_RAD:
+                text = f"the arm stopped {away:.3f} rad beside its path, at most {START_TOLERANCE_RAD:g}: plan it anew"
+                raise MotionError(Refusal(Reason.NO_TRAJECTORY, text))
+        self._run_motion(_along(way, begin_s), franky.JointStopMotion, halt)
 
     def follow(self, twist: Array, hold_s: float, dynamics: float) -> None:
         """Take over a twist [6] in the base frame in place of the last one, and return at once.
@@ -250,17 +262,12 @@ class FrankyArm:
             raise MotionError(Refusal(Reason.INTERRUPTED, "the gripper was halted")) from error
 
 
-def _waypoints(path: TimedPath) -> list[Any]:
-    """franky's waypoints along a timed path, at even times, each passed at the path's own velocity."""
-    times = np.asarray(path.times_s, dtype=np.float64) - path.times_s[0]
-    way = CubicHermiteSpline(times, path.joints, path.velocities)
-    count = max(1, int(np.ceil(times[-1] / WAYPOINT_PERIOD_S)))
-    period = franky.Duration(int(1e3 * times[-1] / count))
-    instants = np.linspace(0.0, times[-1], count + 1)[1:]
-    speeds = way(instants, 1)
-    speeds[-1] = 0.0
-    states = [franky.JointState(joints, speed) for joints, speed in zip(way(instants), speeds, strict=True)]
-    return [franky.JointWaypoint(state, minimum_time=period) for state in states]
+def _along(way: PathWaypoints, begin_s: float) -> Any:
+    """franky's motion along the rest of a path."""
+    period_s, joints, velocities = way.after(begin_s, WAYPOINT_PERIOD_S, RAMP_S)
+    period = franky.Duration(int(1e3 * period_s))
+    states = [franky.JointState(*state) for state in zip(joints, velocities, strict=True)]
+    return franky.JointWaypointMotion([franky.JointWaypoint(state, minimum_time=period) for state in states])
 
 
 def _velocity(twist: Array) -> Any:

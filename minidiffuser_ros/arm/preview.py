@@ -10,6 +10,8 @@ import numpy as np
 from minidiffuser_ros.arm.protocol import ArmState, Array, TimedPath
 from minidiffuser_ros.arm.route import PathPlanner, Route
 
+PERIOD_S = 0.05  # of what is shown
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -40,10 +42,13 @@ def preview(route: Route, state: ArmState, planner: PathPlanner, speed: float, s
         parts.append(part)
         state = dataclasses.replace(state, joints=np.asarray(part.joints[-1]), tool=tool)
     ends = np.cumsum([0.0, *(float(part.times_s[-1]) for part in parts)])
-    # The first instant of each part is the last of the one before.
-    times = [np.asarray(part.times_s)[1:] + begin for part, begin in zip(parts, ends, strict=False)]
-    return Preview(
-        np.concatenate([[0.0], *times]),
-        np.concatenate([parts[0].joints[:1], *(np.asarray(part.joints)[1:] for part in parts)]),
-        np.concatenate([parts[0].velocities[:1], *(np.asarray(part.velocities)[1:] for part in parts)]),
-    )
+    times, joints, velocities = [np.zeros(1)], [parts[0].joints[:1]], [parts[0].velocities[:1]]
+    for part, begin in zip(parts, ends, strict=False):
+        instants = np.asarray(part.times_s)
+        # The first instant of each part is the last of the one before.
+        wanted = np.linspace(0.0, instants[-1], 2 + int(instants[-1] / PERIOD_S))[1:]
+        chosen = np.unique(np.minimum(np.searchsorted(instants, wanted), len(instants) - 1))
+        times.append(instants[chosen] + begin)
+        joints.append(np.asarray(part.joints)[chosen])
+        velocities.append(np.asarray(part.velocities)[chosen])
+    return Preview(np.concatenate(times), np.concatenate(joints), np.concatenate(velocities))
