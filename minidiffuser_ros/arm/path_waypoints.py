@@ -7,7 +7,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from minidiffuser_ros.arm.protocol import Array, TimedPath
 
-SEARCH_PERIOD_S = 0.01
+SEARCH_PERIOD_S = 0.002
 
 
 class PathWaypoints:
