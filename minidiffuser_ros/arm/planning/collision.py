@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH
 from minidiffuser_ros.arm.planning.cover import cover_box
 from minidiffuser_ros.arm.planning.obstacles import DistanceField, Obstacles
+from minidiffuser_ros.arm.planning.path import densify
 from minidiffuser_ros.arm.planning.solids import (
     FINGERS,
     HAND_TO_TOOL,
@@ -28,7 +29,7 @@ from minidiffuser_ros.arm.planning.solids import (
     sphere_model,
     touching_model,
 )
-from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.contract.errors import ConfigurationError, require_in_range
 from minidiffuser_ros.geometry.transform import apply
 
 Array = NDArray[np.float64]
@@ -60,6 +61,9 @@ class CollisionSettings:
             "range": (0.0, 0.01),
         },
     )
+
+    def __post_init__(self) -> None:
+        require_in_range(self)
 
 
 class CollisionModel:
@@ -143,7 +147,7 @@ class CollisionModel:
         free = np.zeros(len(configs), bool)
         for begin in range(0, len(configs), CHUNK):
             chunk = configs[begin : begin + CHUNK]
-            seen = self._voxel_hits(chunk, opening).any(axis=1).tolist()
+            seen: list[bool] = self._voxel_hits(chunk, opening).any(axis=1).tolist()
             free[begin : begin + CHUNK] = [
                 not s and not self._touching(q, opening) for s, q in zip(seen, chunk, strict=True)
             ]
@@ -257,12 +261,3 @@ class CollisionModel:
         sphere, voxel = np.unravel_index(int(gaps.argmin()), gaps.shape)
         place = "({:.2f}, {:.2f}, {:.2f})".format(*obstacles.centers[voxel])
         return f"{NAMES[self._sphere_bodies[spheres[sphere]]]} and something seen at {place} m"
-
-
-def densify(path: Array, step_rad: float) -> Array:
-    """[N, 7] with places added evenly between its own, until no joint turns farther than `step_rad` between two."""
-    steps = np.maximum(np.ceil(np.abs(np.diff(path, axis=0)).max(axis=1, initial=0.0) / step_rad).astype(int), 1)
-    parts = [path[:1]]
-    for begin, end, count in zip(path, path[1:], steps, strict=False):
-        parts.append(begin + np.arange(1, count + 1)[:, None] / count * (end - begin))
-    return np.concatenate(parts)

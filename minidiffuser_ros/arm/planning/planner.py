@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from minidiffuser_ros.arm.envelope import SafetyLimits
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
+from minidiffuser_ros.arm.limits import SafetyLimits
+from minidiffuser_ros.arm.model import arm_model
 from minidiffuser_ros.arm.planning.collision import FINEST_STEP_RAD, CollisionModel, CollisionSettings
-from minidiffuser_ros.arm.planning.path import LINE, PLANNED, JointPath
+from minidiffuser_ros.arm.planning.path import LINE, PLANNED, JointPath, rounded
 from minidiffuser_ros.arm.planning.postures import PostureSearch
 from minidiffuser_ros.arm.planning.rrt_connect import Search, rrt_connect
 from minidiffuser_ros.arm.planning.shortcut import shorten
-from minidiffuser_ros.contract.errors import PlanningError, require_positive
+from minidiffuser_ros.contract.errors import PlanningError, require_in_range
 from minidiffuser_ros.contract.refusal import Reason, Refusal
 from minidiffuser_ros.geometry.rotation import interpolate_quat
 from minidiffuser_ros.geometry.transform import pose_of, transform_from
@@ -59,7 +60,7 @@ class PlanningSettings:
     seed: int = field(default=0, metadata={"description": "Of all draws", "range": (0, 2**31 - 1)})
 
     def __post_init__(self) -> None:
-        require_positive(self, ("max_time_s", "max_rounds", "step_rad", "check_rad", "postures"))
+        require_in_range(self)
 
 
 class MotionPlanner:
@@ -79,7 +80,7 @@ class MotionPlanner:
         self.limits = limits or SafetyLimits()
         self.settings = settings or PlanningSettings()
         self.collision = CollisionModel(self.limits.table_height, collision)
-        self._arm = FrankaKinematics(margin=self.limits.joint_margin)
+        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=arm_model(self.limits.model))
         self._postures = PostureSearch(self._arm, self.settings.postures, self.settings.seed)
 
     def plan_line(self, start: ArrayLike, T_base_tool: ArrayLike, opening: float = 1.0) -> JointPath:
@@ -147,7 +148,7 @@ class MotionPlanner:
             if found is None:
                 break
             path = shorten(found, edge_free, s.shortcuts, rng)
-            if not self.collision.path_contact(path, opening):
+            if self._followable(path, opening):
                 return JointPath(path, PLANNED)
         raise self._no_path(begin, ends[0], opening)
 
@@ -162,6 +163,12 @@ class MotionPlanner:
 
     def _straight(self, begin: Array, end: Array, opening: float) -> bool:
         return self.collision.edge_free(begin, end, opening, FINEST_STEP_RAD)
+
+    def _followable(self, path: Array, opening: float) -> bool:
+        """Whether nothing touches along its segments, nor where its corners are rounded."""
+        curve = rounded(path)
+        places = path if curve is None else curve(np.linspace(0.0, curve.t[-1], 1 + 3 * int(curve.t[-1])))
+        return not self.collision.path_contact(path, opening) and not self.collision.path_contact(places, opening)
 
     def _line(self, begin: Array, target: Array) -> Array:
         (position, quat), (end, end_quat) = pose_of(self._arm.forward(begin)), pose_of(target)
