@@ -134,7 +134,7 @@ HOSTILE: dict[str, tuple[Reason, Callable[[Draw, Numbers], Numbers]]] = {
     "a jump": (Reason.TOO_FAR, _at([0.68, 0.34, 0.02], [0.75, 0.40, 0.06], sides=2)),
     "a turn": (Reason.TOO_LARGE_TURN, _turned((0.0, 0.0), (0.0, 0.0), (174.0, 186.0))),
     "stale": (Reason.STALE, _stamped(-1e6, -60.0)),
-    "from the future": (Reason.FROM_THE_FUTURE, _stamped(2.1, 1e6)),
+    "from the future": (Reason.FROM_THE_FUTURE, _stamped(60.0, 1e6)),
     "undated": (Reason.UNDATED, lambda draw, n: dataclasses.replace(n, stamp_ns=0)),
     "another frame": (
         Reason.UNKNOWN_FRAME,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.model import FR3
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.keypose import Keypose
@@ -27,7 +28,7 @@ TIMESTEP_S = 0.002
 TRAJECTORY_STEPS = 10
 TRAJECTORY_PERIOD_S = TRAJECTORY_STEPS * TIMESTEP_S
 LINEAR_SPEED, ANGULAR_SPEED = 0.5, 2.0  # m/s and rad/s, means over a motion
-JOINT_SPEEDS = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)  # rad/s, limits of the FR3 (Franka's documentation)
+JOINT_SPEEDS = FR3.velocity  # rad/s
 WAYPOINT_SPACING = 0.02  # m
 MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
 SETTLED_RAD = 5e-4  # the overdamped joints creep towards their targets with a time constant of 0.1 s
