@@ -71,7 +71,7 @@ class Truth:
         self._seen = cKDTree(points)
 
     def contacts(self, path: Array, step_rad: float = 0.01) -> tuple[list[str], list[str]]:
-        """What touches along straight segments through [N, 7]: what was seen, the table or the arm; and what was not."""
+        """What touches along segments through [N, 7]: what was seen, the table or itself; and what was not seen."""
         seen, unseen = dict[str, None](), dict[str, None]()
         for joints in densify(path, step_rad):
             for phrase, point in self._touching(joints):

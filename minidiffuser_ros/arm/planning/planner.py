@@ -198,7 +198,7 @@ class MotionPlanner:
 
     def _require_free(self, joints: Array, opening: float, where: str) -> None:
         if phrase := self.collision.contact(joints, opening):
-            raise _refusal(Reason.IN_COLLISION, f"{where}, {phrase} touch: no way leads from or to there")
+            raise _refusal(Reason.IN_COLLISION, f"{where}, {phrase} touch: free it, or allow contact there")
 
     def _deadline(self) -> Callable[[], bool]:
         end_s = time.monotonic() + self.settings.max_time_s

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import toppra
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from toppra.algorithm import TOPPRA
 from toppra.constraint import JointAccelerationConstraint, JointVelocityConstraintVarying
@@ -49,7 +49,7 @@ class Trajectory:
         """From its start to its end."""
         return float(self.times_s[-1])
 
-    def at(self, times_s: ArrayLike) -> Array:
+    def at(self, times_s: Array) -> Array:
         """Joints [M, 7] rad at times [M]; before its start and after its end it stands."""
         return np.stack([np.interp(times_s, self.times_s, joint) for joint in self.joints.T], axis=1)
 
@@ -74,9 +74,11 @@ def time_path(path: JointPath, model: ArmModel = FR3, speed: float = 1.0) -> Tra
         if excess <= 1.0:
             break
         slower *= 1.001 * excess
+    else:
+        raise PlanningError(Refusal(Reason.NO_PATH, "no pace along the path keeps the limits of the joints' motion"))
     velocities = np.gradient(joints, PERIOD_S, axis=0)
     velocities[[0, -1]] = 0.0
-    return Trajectory(PERIOD_S * np.arange(len(joints)), joints, velocities)
+    return Trajectory(PERIOD_S * np.arange(len(joints)), joints, np.asarray(velocities, np.float64))
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _excess(joints: Array, model: ArmModel, speed: float) -> float:
     return factor
 
 
-class _Curve(AbstractGeometricPath):  # type: ignore[misc]  # toppra has no types
+class _Curve(AbstractGeometricPath):
     """A B-spline as toppra wants it."""
 
     def __init__(self, curve: BSpline) -> None:
