@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
 from minidiffuser_ros.arm.limits import SafetyLimits
-from minidiffuser_ros.arm.planning.planner import MotionPlanner, PlanningSettings
+from minidiffuser_ros.arm.planning.planner import MOST_POSTURES, MotionPlanner, PlanningSettings
 from minidiffuser_ros.arm.planning.postures import PostureSearch
 from minidiffuser_ros.arm.planning.rrt_connect import EdgeFree, Search, rrt_connect
 from minidiffuser_ros.arm.planning.shortcut import length_of, shorten
@@ -136,7 +136,7 @@ def _hard(planner: MotionPlanner, questions: list[Question]) -> list[tuple[Quest
     for question in questions:
         planner.collision.set_obstacles(question.obstacles)
         found = postures.of(question.goal, question.start)
-        ends = found[planner.collision.free(found, OPENING)]
+        ends = found[planner.collision.free(found, OPENING)][:MOST_POSTURES]
         if len(ends) and not any(planner.collision.edge_free(question.start, end, OPENING) for end in ends):
             hard.append((question, ends))
     return hard
