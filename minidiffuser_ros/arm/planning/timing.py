@@ -78,7 +78,7 @@ def time_path(path: JointPath, model: ArmModel = FR3, speed: float = 1.0) -> Tra
         raise PlanningError(Refusal(Reason.NO_PATH, "no pace along the path keeps the limits of the joints' motion"))
     velocities: Array = np.gradient(joints, PERIOD_S, axis=0)
     velocities[[0, -1]] = 0.0
-    return Trajectory(PERIOD_S * np.arange(len(joints)), joints, velocities)
+    return Trajectory(PERIOD_S * np.arange(len(joints), dtype=np.float64), joints, velocities)
 
 
 @dataclass(frozen=True)
