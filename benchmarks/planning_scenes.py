@@ -71,7 +71,7 @@ class Truth:
         self._seen = cKDTree(points)
 
     def contacts(self, path: Array, step_rad: float = 0.01) -> tuple[list[str], list[str]]:
-        """What touches along straight segments through [N, 7]: what was seen, the table or the arm; and what was not."""
+        """What touches along segments through [N, 7]: what was seen, the table or itself; and what was not seen."""
         seen, unseen = dict[str, None](), dict[str, None]()
         for joints in densify(path, step_rad):
             for phrase, point in self._touching(joints):
@@ -211,7 +211,10 @@ def _towers(world: Tabletop, seed: int, rng: np.random.Generator) -> tuple[Array
     stage = world.stage
     middle = np.array([rng.uniform(0.42, 0.58), rng.uniform(-0.15, 0.15), 0.0])
     turn = rng.uniform(0.0, 2 * np.pi)
-    feet = [middle[:2] + 0.09 * np.array([np.cos(turn + k * 2 * np.pi / 3), np.sin(turn + k * 2 * np.pi / 3)]) for k in range(3)]
+    feet = [
+        middle[:2] + 0.09 * np.array([np.cos(turn + k * 2 * np.pi / 3), np.sin(turn + k * 2 * np.pi / 3)])
+        for k in range(3)
+    ]
     for index, name in enumerate(TARGETS + OTHERS):
         place = (*feet[index % 3], HALF_SIZE * (1 + 2 * (index // 3)))
         stage.place(name, place, rng.uniform(-0.5, 0.5))
@@ -219,7 +222,9 @@ def _towers(world: Tabletop, seed: int, rng: np.random.Generator) -> tuple[Array
 
     def inside() -> Keypose:
         """The fingertips between the towers."""
-        return aim(middle + rng.uniform((-0.02, -0.02, 0.05), (0.02, 0.02, 0.12)), rng.uniform(-np.pi, np.pi), 0.0, OPENING)
+        return aim(
+            middle + rng.uniform((-0.02, -0.02, 0.05), (0.02, 0.02, 0.12)), rng.uniform(-np.pi, np.pi), 0.0, OPENING
+        )
 
     return middle, inside
 

@@ -110,11 +110,12 @@ class CollisionModel:
     def allow_contact(self, center: ArrayLike | None, radius: float = 0.0) -> None:
         """Within `radius` metres of `center` [3] hand, fingers and held box may touch voxels, the links may not.
 
-        There fingers and held box may stand on the table, too, and seem to be 5 mm in it. None ends the allowance.
+        There fingers and held box may stand on the table, too, and seem to be 5 mm in it. Several centres [K, 3] are
+        as many such places: one to leave and one to come to. This replaces what was allowed before; None ends it.
         """
         if center is not None and not 0.0 < radius <= 0.5:
             raise ConfigurationError(f"contact may be allowed within 0 to 0.5 m of a place, got {radius}")
-        self._allowed = None if center is None else (np.asarray(center, np.float64).copy(), radius)
+        self._allowed = None if center is None else (np.array(center, np.float64).reshape(-1, 3), radius)
         self._make_fields()
 
     def contact(self, joints: ArrayLike, opening: float) -> str:
@@ -147,10 +148,8 @@ class CollisionModel:
         free = np.zeros(len(configs), bool)
         for begin in range(0, len(configs), CHUNK):
             chunk = configs[begin : begin + CHUNK]
-            seen: list[bool] = self._voxel_hits(chunk, opening).any(axis=1).tolist()
-            free[begin : begin + CHUNK] = [
-                not s and not self._touching(q, opening) for s, q in zip(seen, chunk, strict=True)
-            ]
+            unseen = np.flatnonzero(~self._voxel_hits(chunk, opening).any(axis=1))
+            free[begin + unseen] = [not self._touching(joints, opening) for joints in chunk[unseen]]
         return free
 
     def all_free(self, configs: Array, opening: float) -> bool:
@@ -196,7 +195,7 @@ class CollisionModel:
         largest = float(self._limits.max())
         self._field = self._tool_field = DistanceField(self._obstacles.centers, largest)
         if self._allowed is not None:
-            self._tool_field = DistanceField(self._obstacles.without_ball(*self._allowed).centers, largest)
+            self._tool_field = DistanceField(self._obstacles.without_balls(*self._allowed).centers, largest)
 
     def _voxel_hits(self, configs: Array, opening: float) -> NDArray[np.bool_]:
         """Which spheres touch voxels: [N, S]."""
@@ -244,8 +243,8 @@ class CollisionModel:
             return False
         depth = self.settings.table_tolerance_m
         if self._allowed is not None:
-            center, radius = self._allowed
-            if float(np.linalg.norm(contact.pos - center)) <= radius:
+            centers, radius = self._allowed
+            if float(np.linalg.norm(contact.pos - centers, axis=1).min()) <= radius:
                 depth = max(depth, ALLOWED_DEPTH_M)
         return bool(contact.dist > -depth)
 
@@ -256,7 +255,7 @@ class CollisionModel:
         centers = self._sphere_centers(joints[None], opening)[0, spheres]
         obstacles = self._obstacles
         if self._allowed is not None and self._tool[spheres].all():
-            obstacles = obstacles.without_ball(*self._allowed)
+            obstacles = obstacles.without_balls(*self._allowed)
         gaps = np.linalg.norm(centers[:, None] - obstacles.centers, axis=-1) - self._limits[spheres][:, None]
         sphere, voxel = np.unravel_index(int(gaps.argmin()), gaps.shape)
         place = "({:.2f}, {:.2f}, {:.2f})".format(*obstacles.centers[voxel])

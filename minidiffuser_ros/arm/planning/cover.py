@@ -40,9 +40,10 @@ def cover_box(half_size: Array, overshoot: float) -> Array:
 
     They are equal, stand in a grid, and stick out by `overshoot` metres at most.
     """
-    # A cube of half edge h lies in a sphere of radius sqrt(3) h, which reaches (sqrt(3) - 1) h beyond its faces.
-    counts = np.maximum(np.ceil(half_size * (np.sqrt(3.0) - 1.0) / overshoot).astype(int), 1)
-    cell = half_size / counts
+    counts, cell = np.ones(3, int), half_size
+    while np.linalg.norm(cell) - cell.min() > overshoot:
+        counts[int(cell.argmax())] += 1
+        cell = half_size / counts
     axes = [(2 * np.arange(n) + 1 - n) * c for n, c in zip(counts, cell, strict=True)]
     centers = _product(axes)
     centers = centers[(np.abs(centers) + 1.5 * cell > half_size).any(axis=1)]

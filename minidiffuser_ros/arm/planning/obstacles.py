@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import cdist
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.geometry.transform import apply, invert
@@ -63,9 +64,9 @@ class Obstacles:
         inside = (np.abs(apply(invert(T_base_box), self.centers)) <= np.asarray(half_size)).all(axis=1)
         return Obstacles(self.centers[~inside], self.size)
 
-    def without_ball(self, center: ArrayLike, radius: float) -> Obstacles:
-        """The voxels whose centres are farther than `radius` metres from `center` [3]."""
-        away = np.linalg.norm(self.centers - np.asarray(center), axis=1) > radius
+    def without_balls(self, centers: Array, radius: float) -> Obstacles:
+        """The voxels whose centres are farther than `radius` metres from each of `centers` [K, 3]."""
+        away = (cdist(self.centers, centers) > radius).all(axis=1)
         return Obstacles(self.centers[away], self.size)
 
 

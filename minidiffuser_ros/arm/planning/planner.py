@@ -28,6 +28,7 @@ from minidiffuser_ros.geometry.transform import pose_of, transform_from
 
 Array = NDArray[np.float64]
 
+MOST_POSTURES = 6  # of a goal, the best of those that are free
 LINE_STEP_M, LINE_STEP_RAD = 0.01, 0.05
 LARGEST_LINE_JUMP_RAD = 0.25  # between two steps of a line: more is another branch, or a singular posture
 
@@ -56,6 +57,13 @@ class PlanningSettings:
     shortcuts: int = field(default=40, metadata={"description": "Tries to shorten a found path", "range": (0, 1000)})
     postures: int = field(
         default=24, metadata={"description": "Starts of the search for postures of a goal", "range": (1, 200)}
+    )
+    attempts: int = field(
+        default=5,
+        metadata={
+            "description": "Searches before giving up, where a found path fails its last check",
+            "range": (1, 100),
+        },
     )
     seed: int = field(default=0, metadata={"description": "Of all draws", "range": (0, 2**31 - 1)})
 
@@ -119,16 +127,18 @@ class MotionPlanner:
         nearest = self._arm.inverse(target, begin, seed_only=True)
         if nearest is not None and self._straight(begin, nearest, opening):
             return JointPath(np.stack([begin, nearest]), PLANNED)
-        found = self._postures.of(target, begin)
+        for postures in (self._postures.of, self._postures.anywhere):
+            found = postures(target, begin)
+            free = found[self.collision.free(found, opening)]
+            if len(free):
+                return self._any_way(begin, free[:MOST_POSTURES], opening, give_up)
         if not len(found):
             raise _refusal(
                 Reason.UNREACHABLE,
                 f"the arm cannot reach {_point(target[:3, 3])} with that orientation inside its joint limits",
             )
-        free = found[self.collision.free(found, opening)]
-        if not len(free):
-            self._require_free(found[0], opening, f"at the goal {_point(target[:3, 3])}")
-        return self._any_way(begin, free, opening, give_up)
+        phrase = self.collision.contact(found[0] if nearest is None else nearest, opening)
+        raise _in_collision(f"at the goal {_point(target[:3, 3])}", phrase)
 
     def _any_way(self, begin: Array, ends: Array, opening: float, give_up: Callable[[], bool]) -> JointPath:
         """To one of `ends` [G, 7], all free and the best first."""
@@ -137,9 +147,10 @@ class MotionPlanner:
                 return JointPath(np.stack([begin, end]), PLANNED)
         low, high = self._arm.limits
         s = self.settings
-        # At the finest step only where a path found at the coarser one turns out to touch between two checks.
-        for check_rad in (s.check_rad, FINEST_STEP_RAD):
-            rng = np.random.default_rng(s.seed)
+        # Again where a path turns out to touch between two checks of the search, or where its corners are rounded.
+        for attempt in range(s.attempts):
+            check_rad = FINEST_STEP_RAD if attempt else s.check_rad
+            rng = np.random.default_rng([s.seed, attempt])
 
             def edge_free(a: Array, b: Array, check_rad: float = check_rad) -> bool:
                 return self.collision.edge_free(a, b, opening, check_rad)
@@ -198,7 +209,7 @@ class MotionPlanner:
 
     def _require_free(self, joints: Array, opening: float, where: str) -> None:
         if phrase := self.collision.contact(joints, opening):
-            raise _refusal(Reason.IN_COLLISION, f"{where}, {phrase} touch: no way leads from or to there")
+            raise _in_collision(where, phrase)
 
     def _deadline(self) -> Callable[[], bool]:
         end_s = time.monotonic() + self.settings.max_time_s
@@ -212,6 +223,10 @@ def _joints(values: ArrayLike, name: str) -> Array:
             Reason.NOT_FINITE, f"the {name} needs 7 finite joint positions, got {np.asarray(values).tolist()}"
         )
     return joints
+
+
+def _in_collision(where: str, phrase: str) -> PlanningError:
+    return _refusal(Reason.IN_COLLISION, f"{where}, {phrase} touch: free it, or allow contact there")
 
 
 def _refusal(code: Reason, sentence: str) -> PlanningError:

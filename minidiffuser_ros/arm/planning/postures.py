@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 SWINGS_RAD = (0.5, -0.5, 1.0, -1.0)  # of joint 3, which swings the elbow around the line from shoulder to wrist
 SPREAD_RAD = 0.7
 SAME_RAD = 0.05  # postures closer to each other are one
-MOST = 6
+WIDE = 6
 # Cost of a posture: a radian of travel of each joint, the elbow swung to another side, closeness to a limit.
 TRAVEL = np.array([1.0, 1.0, 1.0, 1.0, 0.6, 0.6, 0.4])
 OTHER_ELBOW, ELBOW_RAD = 2.0, 1.2
@@ -26,15 +26,24 @@ class PostureSearch:
         self._arm = arm
         self._low, self._high = arm.limits
         self._starts = starts
-        self._offsets = np.random.default_rng(seed).normal(0.0, SPREAD_RAD, (starts, 7))
+        rng = np.random.default_rng(seed)
+        self._offsets = rng.normal(0.0, SPREAD_RAD, (starts, 7))
+        self._wide = rng.uniform(self._low, self._high, (WIDE * starts, 7))
 
     def of(self, T_base_tool: Array, start: Array) -> Array:
-        """Different postures [N, 7] for a pose [4, 4], at most MOST, the one best reached from `start` [7] first.
+        """Different postures [N, 7] for a pose [4, 4], the one best reached from `start` [7] first.
 
         Near the start, the elbow on the same side, away from the joint limits. None at all gives [0, 7].
         """
+        return self._found(T_base_tool, start, self._seeds(T_base_tool, start))
+
+    def anywhere(self, T_base_tool: Array, start: Array) -> Array:
+        """The same from WIDE times as many starts all over the joints' range, where none of the first is free."""
+        return self._found(T_base_tool, start, self._wide)
+
+    def _found(self, T_base_tool: Array, start: Array, seeds: Array) -> Array:
         found: list[Array] = []
-        for seed in self._seeds(T_base_tool, start):
+        for seed in seeds:
             joints = self._arm.inverse(T_base_tool, seed, seed_only=True)
             if joints is not None and all(np.abs(joints - other).max() > SAME_RAD for other in found):
                 found.append(joints)
@@ -42,7 +51,7 @@ class PostureSearch:
             return np.zeros((0, 7))
         postures = np.array(found)
         order = np.argsort(self._costs(postures, start), kind="stable")
-        return np.asarray(postures[order[:MOST]])
+        return np.asarray(postures[order])
 
     def _seeds(self, T_base_tool: Array, start: Array) -> Array:
         facing = np.array(HOME_JOINTS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import toppra
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from toppra.algorithm import TOPPRA
 from toppra.constraint import JointAccelerationConstraint, JointVelocityConstraintVarying
@@ -49,7 +49,7 @@ class Trajectory:
         """From its start to its end."""
         return float(self.times_s[-1])
 
-    def at(self, times_s: ArrayLike) -> Array:
+    def at(self, times_s: Array) -> Array:
         """Joints [M, 7] rad at times [M]; before its start and after its end it stands."""
         return np.stack([np.interp(times_s, self.times_s, joint) for joint in self.joints.T], axis=1)
 
@@ -69,14 +69,16 @@ def time_path(path: JointPath, model: ArmModel = FR3, speed: float = 1.0) -> Tra
     window_s = float((2.0 * np.array(model.acceleration) / np.array(model.jerk)).max())
     slower = 1.0
     for _ in range(MOST_PASSES):
-        joints = _smoothed(fastest.sampled(slower), int(np.ceil(window_s / PERIOD_S)))
+        joints: Array = _smoothed(fastest.sampled(slower), int(np.ceil(window_s / PERIOD_S)))
         excess = _excess(joints, model, speed)
         if excess <= 1.0:
             break
         slower *= 1.001 * excess
-    velocities = np.gradient(joints, PERIOD_S, axis=0)
+    else:
+        raise PlanningError(Refusal(Reason.NO_PATH, "no pace along the path keeps the limits of the joints' motion"))
+    velocities: Array = np.gradient(joints, PERIOD_S, axis=0)
     velocities[[0, -1]] = 0.0
-    return Trajectory(PERIOD_S * np.arange(len(joints)), joints, velocities)
+    return Trajectory(PERIOD_S * np.arange(len(joints), dtype=np.float64), joints, velocities)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,9 @@ def _fastest(curve: BSpline, model: ArmModel, speed: float) -> _Pace:
 def _smoothed(joints: Array, steps: int) -> Array:
     """The mean of every `steps` + 1 neighbours, where before and after [N, 7] the arm stands: [N + steps, 7]."""
     count = steps + 1
-    padded = np.concatenate([np.repeat(joints[:1], steps, axis=0), joints, np.repeat(joints[-1:], steps, axis=0)])
+    padded: Array = np.concatenate(
+        [np.repeat(joints[:1], steps, axis=0), joints, np.repeat(joints[-1:], steps, axis=0)]
+    )
     windows = np.lib.stride_tricks.sliding_window_view(padded, count, axis=0)
     return np.asarray(windows.mean(axis=-1))
 
@@ -147,7 +151,7 @@ def _excess(joints: Array, model: ArmModel, speed: float) -> float:
     return factor
 
 
-class _Curve(AbstractGeometricPath):  # type: ignore[misc]  # toppra has no types
+class _Curve(AbstractGeometricPath):
     """A B-spline as toppra wants it."""
 
     def __init__(self, curve: BSpline) -> None:
