@@ -57,12 +57,12 @@ class ArmNode(ManagedNode):
         self._runner: GoalRunner | None = None
         self._servers: list[ActionServer] = []
         self._timer: Timer | None = None
-        self._planning: PlanningSide | None = None
         self._health: Health | None = None
         timeout_s = self._settings.value.enable_timeout_s
         self._deadman = Deadman(timeout_s) if timeout_s else None
         self._board = StatusBoard(self, self._motion)
         self._publisher = StatePublisher(self)
+        self._planning = PlanningSide(self, self._settings.value)
         self._requests = ReentrantCallbackGroup()
         self.create_subscription(Bool, "enable", self._on_enable, RELIABLE, callback_group=self._requests)
         self._operator = OperatorControl(self, self._requests, self._objections_to_hands, self._on_hands)
@@ -81,7 +81,7 @@ class ArmNode(ManagedNode):
         self._board.publish(ArmStatus.DISCONNECTED, f"connecting to {settings.address}")
         self._arm = FrankyArm(settings.address, settings.franka, abandon=self.ended)
         envelope = SafetyEnvelope(settings.limits)
-        self._planning = PlanningSide(self, settings)
+        self._planning.start()
         routes = self._planning.routes(envelope)
         goals = KeyposeExecutor(
             self._arm, envelope, settings.execution, self._now_ns, self._objections, routes, settings.contact
@@ -120,12 +120,12 @@ class ArmNode(ManagedNode):
         while self._servers:
             self._servers.pop().destroy()
         self._operator.close()
-        for part in (self._health, self._planning):
-            if part is not None:
-                part.close()
+        self._planning.close()
+        if self._health is not None:
+            self._health.close()
         if self._arm is not None:
             self._arm.close()
-        self._arm = self._runner = self._timer = self._health = self._planning = None
+        self._arm = self._runner = self._timer = self._health = None
         self._board.publish(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
 
     # -- goals ----------------------------------------------------------------------------------------------------
@@ -208,11 +208,10 @@ class ArmNode(ManagedNode):
     def _on_check_keypose(
         self, request: CheckKeypose.Request, response: CheckKeypose.Response
     ) -> CheckKeypose.Response:
-        runner, planning = self._runner, self._planning
-        if runner is None or planning is None:
+        if self._runner is None:
             response.message, response.codes = NOT_CONFIGURED, codes_of([NOT_CONFIGURED])
             return response
-        return planning.check(runner.goals, self._motion.value.speed, request, response)
+        return self._planning.check(self._runner.goals, self._motion.value.speed, request, response)
 
     # -- state ----------------------------------------------------------------------------------------------------
 
