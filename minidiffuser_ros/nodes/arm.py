@@ -77,7 +77,7 @@ class ArmNode(ManagedNode):
         """Connect, waiting for an arm that is not up yet, and begin to publish its state."""
         settings = self._settings.value
         self._board.publish(ArmStatus.DISCONNECTED, f"connecting to {settings.address}")
-        self._arm = FrankyArm(settings.address, settings.franka, abandon=self.ended)
+        self._arm = FrankyArm(settings.address, settings.franka, self.ended, settings.limits.arm)
         envelope = SafetyEnvelope(settings.limits)
         self._planning.start()
         routes = self._planning.routes(envelope)

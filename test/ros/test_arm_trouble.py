@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from minidiffuser_ros.arm.kinematics import JOINT_NAMES
+from minidiffuser_ros.arm.protocol import ArmMode
 from minidiffuser_ros.bridge.conversions import joint_positions, stamp_to_ns
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm import ArmNode
@@ -181,6 +183,27 @@ def test_an_arm_whose_server_is_killed_is_told_lost_within_two_seconds_and_recov
     assert "stopped answering" in rig.diagnosed(DiagnosticStatus.ERROR).message
     assert not rig.client.call(Trigger, "recover").success
     rig.served.start()
+    recovers(rig)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"), [(ArmMode.STOPPED, "user_stopped"), (ArmMode.ERROR, "reflex")], ids=["user stop", "reflex"]
+)
+def test_after_a_stop_by_the_arm_or_its_user_nothing_moves_until_recovered(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, mode: ArmMode, code: str
+) -> None:
+    """franky-sim has neither: the arm's own reading is told to be in that mode."""
+    arm = rig.node._arm
+    assert arm is not None
+    read = arm.state
+    rig.client.statuses.clear()
+    monkeypatch.setattr(arm, "state", lambda: dataclasses.replace(read(), mode=mode))
+    rig.says(code, ArmStatus.ERROR)
+    assert "recover" in rig.diagnosed(DiagnosticStatus.ERROR).message
+    monkeypatch.undo()  # the stop is released
+    time.sleep(0.2)
+    status, result = outcome(rig.client.send(0.5, 0.1, 0.3))
+    assert (status, list(result.codes)) == (GoalStatus.STATUS_ABORTED, [code])
     recovers(rig)
 
 
