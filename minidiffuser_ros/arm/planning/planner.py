@@ -96,7 +96,7 @@ class MotionPlanner:
 
         Raises PlanningError: unreachable, no_line, in_collision.
         """
-        begin, target = self._start(start), np.asarray(T_base_tool, np.float64)
+        begin, target = _joints(start, "start"), _pose(T_base_tool)
         path = self._line(begin, target)
         if phrase := self.collision.path_contact(path, opening):
             raise _refusal(
@@ -106,7 +106,7 @@ class MotionPlanner:
 
     def plan_joints(self, start: ArrayLike, goal: ArrayLike, opening: float = 1.0) -> JointPath:
         """From joints [7] to joints [7]. Raises PlanningError: unreachable, in_collision, no_path."""
-        begin, end = self._start(start), _joints(goal, "goal")
+        begin, end = _joints(start, "start"), _joints(goal, "goal")
         if not self._arm.within_limits(end):
             raise _refusal(
                 Reason.UNREACHABLE, f"the goal's joints {np.round(end, 3).tolist()} rad lie outside the joint limits"
@@ -121,7 +121,7 @@ class MotionPlanner:
         Raises PlanningError: unreachable, in_collision, no_path.
         """
         give_up = self._deadline()
-        begin, target = self._start(start), np.asarray(T_base_tool, np.float64)
+        begin, target = _joints(start, "start"), _pose(T_base_tool)
         self._require_free(begin, opening, "where the arm is")
         # Most goals are free to reach in the posture nearest to the present one: ask for the others only after it.
         nearest = self._arm.inverse(target, begin, seed_only=True)
@@ -204,9 +204,6 @@ class MotionPlanner:
             path.append(joints)
         return np.array(path)
 
-    def _start(self, start: ArrayLike) -> Array:
-        return _joints(start, "start")
-
     def _require_free(self, joints: Array, opening: float, where: str) -> None:
         if phrase := self.collision.contact(joints, opening):
             raise _in_collision(where, phrase)
@@ -223,6 +220,13 @@ def _joints(values: ArrayLike, name: str) -> Array:
             Reason.NOT_FINITE, f"the {name} needs 7 finite joint positions, got {np.asarray(values).tolist()}"
         )
     return joints
+
+
+def _pose(values: ArrayLike) -> Array:
+    pose = np.array(values, np.float64)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise _refusal(Reason.NOT_FINITE, f"the goal needs a finite pose [4, 4], got {np.asarray(values).tolist()}")
+    return pose
 
 
 def _in_collision(where: str, phrase: str) -> PlanningError:
