@@ -22,6 +22,7 @@ from minidiffuser_ros.arm.planning.solids import (
     HAND_TO_TOOL,
     HELD,
     NAMES,
+    TOOL,
     TOOL_BODIES,
     WORLD,
     HeldBox,
@@ -76,6 +77,7 @@ class CollisionModel:
         self._held: HeldBox | None = None
         self._obstacles: Obstacles | None = None
         self._allowed: tuple[Array, float] | None = None
+        self._room: tuple[Array, Array] | None = None
         self._compile()
         self._make_fields()
 
@@ -117,6 +119,10 @@ class CollisionModel:
             raise ConfigurationError(f"contact may be allowed within 0 to 0.5 m of a place, got {radius}")
         self._allowed = None if center is None else (np.array(center, np.float64).reshape(-1, 3), radius)
         self._make_fields()
+
+    def keep_tool_in(self, low: Array | None, high: Array | None = None) -> None:
+        """From now on the tool may not leave the box from `low` [3] to `high` [3] metres; None: it may go anywhere."""
+        self._room = None if low is None or high is None else (low, high)
 
     def contact(self, joints: ArrayLike, opening: float) -> str:
         """What touches at joints [7] rad and gripper opening [0, 1], as "link 4 and the table"; empty for nothing."""
@@ -183,12 +189,14 @@ class CollisionModel:
         self._places, radii, self._sphere_bodies = sphere_model(spheres)
         self._places_data = mujoco.MjData(self._places)
         self._radii = radii
-        self._tool = np.array([name in TOOL_BODIES for name in self._sphere_bodies])
+        self._of_hand = np.array([name in TOOL_BODIES for name in self._sphere_bodies])
+        self._tool = self._sphere_bodies.index(TOOL)
 
     def _make_fields(self) -> None:
         """Of all voxels, and of those that hand and held object have to avoid."""
         size = self._obstacles.size if self._obstacles is not None else 0.0
         self._limits = self._radii + self.settings.padding_m + 0.5 * size
+        self._limits[self._tool] = 0.0  # a place, no solid
         if self._obstacles is None or not len(self._obstacles.centers):
             self._field = self._tool_field = None
             return
@@ -198,15 +206,19 @@ class CollisionModel:
             self._tool_field = DistanceField(self._obstacles.without_balls(*self._allowed).centers, largest)
 
     def _voxel_hits(self, configs: Array, opening: float) -> NDArray[np.bool_]:
-        """Which spheres touch voxels: [N, S]."""
-        if self._field is None or self._tool_field is None:
+        """Which spheres touch voxels: [N, S]; of the tool itself, whether it is out of its room."""
+        if self._field is None and self._room is None:
             return np.zeros((len(configs), 1), bool)
         centers = self._sphere_centers(configs, opening)
-        if self._field is self._tool_field:
-            return self._field.touches(centers, self._limits)
         hits = np.zeros(centers.shape[:2], bool)
-        for which, obstacles in ((self._tool, self._tool_field), (~self._tool, self._field)):
-            hits[:, which] = obstacles.touches(centers[:, which], self._limits[which])
+        if self._field is not None and self._field is self._tool_field:
+            hits = self._field.touches(centers, self._limits)
+        elif self._field is not None and self._tool_field is not None:
+            for which, obstacles in ((self._of_hand, self._tool_field), (~self._of_hand, self._field)):
+                hits[:, which] = obstacles.touches(centers[:, which], self._limits[which])
+        if self._room is not None:
+            tools = centers[:, self._tool]
+            hits[:, self._tool] = ((tools < self._room[0]) | (tools > self._room[1])).any(axis=1)
         return hits
 
     def _sphere_centers(self, configs: Array, opening: float) -> Array:
@@ -250,11 +262,13 @@ class CollisionModel:
 
     def _seen_phrase(self, joints: Array, opening: float, hits: NDArray[np.bool_]) -> str:
         """Of the sphere that is deepest in what is seen."""
-        assert self._obstacles is not None
         spheres = np.flatnonzero(hits)
+        if self._tool in spheres:
+            return "the tool and the edge of the space that it may swing through"
+        assert self._obstacles is not None
         centers = self._sphere_centers(joints[None], opening)[0, spheres]
         obstacles = self._obstacles
-        if self._allowed is not None and self._tool[spheres].all():
+        if self._allowed is not None and self._of_hand[spheres].all():
             obstacles = obstacles.without_balls(*self._allowed)
         gaps = np.linalg.norm(centers[:, None] - obstacles.centers, axis=-1) - self._limits[spheres][:, None]
         sphere, voxel = np.unravel_index(int(gaps.argmin()), gaps.shape)

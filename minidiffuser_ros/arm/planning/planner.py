@@ -54,6 +54,14 @@ class PlanningSettings:
             "range": (0.005, 0.05),
         },
     )
+    max_detour_m: float = field(
+        default=0.25,
+        metadata={
+            "description": "How far out of the box around workspace and ends the tool may swing: nobody looks there",
+            "unit": "m",
+            "range": (0.0, 2.0),
+        },
+    )
     shortcuts: int = field(default=40, metadata={"description": "Tries to shorten a found path", "range": (0, 1000)})
     postures: int = field(
         default=24, metadata={"description": "Starts of the search for postures of a goal", "range": (1, 200)}
@@ -125,7 +133,7 @@ class MotionPlanner:
         self._require_free(begin, opening, "where the arm is")
         # Most goals are free to reach in the posture nearest to the present one: ask for the others only after it.
         nearest = self._arm.inverse(target, begin, seed_only=True)
-        if nearest is not None and self._straight(begin, nearest, opening):
+        if nearest is not None and self._postures.has_room(nearest, begin) and self._straight(begin, nearest, opening):
             return JointPath(np.stack([begin, nearest]), PLANNED)
         for postures in (self._postures.of, self._postures.anywhere):
             found = postures(target, begin)
@@ -142,6 +150,20 @@ class MotionPlanner:
 
     def _any_way(self, begin: Array, ends: Array, opening: float, give_up: Callable[[], bool]) -> JointPath:
         """To one of `ends` [G, 7], all free and the best first."""
+        self._keep_near(np.stack([begin, *ends]))
+        try:
+            return self._search(begin, ends, opening, give_up)
+        finally:
+            self.collision.keep_tool_in(None)
+
+    def _keep_near(self, ends: Array) -> None:
+        """Far from workspace and ends nobody has looked whether something is in the way."""
+        places = [self._arm.forward(joints)[:3, 3] for joints in ends]
+        corners = np.array([self.limits.workspace_min, self.limits.workspace_max, *places])
+        detour = self.settings.max_detour_m
+        self.collision.keep_tool_in(corners.min(axis=0) - detour, corners.max(axis=0) + detour)
+
+    def _search(self, begin: Array, ends: Array, opening: float, give_up: Callable[[], bool]) -> JointPath:
         for end in ends:
             if self._straight(begin, end, opening):
                 return JointPath(np.stack([begin, end]), PLANNED)
