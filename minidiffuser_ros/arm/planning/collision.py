@@ -1,8 +1,8 @@
 """Whether the arm at given joints touches itself, the table, or something seen; and what touches what.
 
 Two tests, each where it is fast. The arm with itself, the held box and the table: MuJoCo, between convex hulls.
-Seen voxels: spheres that cover the same hulls against a distance field, for many postures at once. Measured: 4 µs a
-posture for the voxels, however many they are, and 7 µs for the rest.
+Seen voxels: spheres that cover the same hulls against a distance field, for many postures at once. Measured, for each
+of 20 postures: 7 µs for the voxels, however many they are, and 6 µs for the rest.
 """
 
 from __future__ import annotations
