@@ -32,9 +32,10 @@ LINK_NAMES: tuple[str, ...] = (*(f"fr3_link{i}" for i in range(8)), "hand")
 BASE_FRAME = FR3.base_frame
 TOOL_FRAME = "fr3_hand_tcp"
 
-# The arm turns about its shoulder; the wrist's centre lies on a line SHIFT_M beside the tool's axis, WRIST_M behind it.
+# The arm turns about its shoulder, and the wrist, WRIST_M behind the tool along its axis, is never farther from it
+# than REACH_M.
 SHOULDER_HEIGHT_M, WRIST_M = 0.333, 0.2104
-REACH_M = float(np.hypot(0.316, 0.0825) + np.hypot(0.384, 0.0825) + 0.088)  # no posture leads farther
+REACH_M = float(np.hypot(0.316, 0.0825) + np.hypot(0.384, 0.0825) + 0.088)
 # A turn by 1 rad counts as much as a way of this length: the lever of the hand and wrist behind the tool.
 LEVER_M = 0.2
 
@@ -98,16 +99,16 @@ class FrankaKinematics:
     def inverse(self, transform: ArrayLike, seed: ArrayLike, seed_only: bool = False) -> Array | None:
         """Joints [7] within the limits whose tool pose is `T_base_tool` [4, 4], or None where none was found.
 
-        The search starts at `seed` [7] and stays near it where it can; unless `seed_only` it is repeated from
-        a few fixed postures, because a local search may end at a limit.
+        The search starts at `seed` [7] and stays near it where it can; unless `seed_only` it is repeated from other
+        postures, first near the seed, then anywhere, because a local search may end at a limit.
         """
         target = np.asarray(transform, dtype=np.float64)
+        if self._is_far(target):
+            return None
         start = np.clip(np.asarray(seed, dtype=np.float64), self._lower, self._upper)
         solution = self._descend(target, start)
         if solution is not None or seed_only:
             return solution
-        if self._is_far(target):
-            return None
         # Fixed draws: the same question always has the same answer.
         rng = np.random.default_rng(0)
         for attempt in range(self.settings.restarts):
@@ -151,7 +152,7 @@ class FrankaKinematics:
     def _is_far(self, target: Array) -> bool:
         """Whether it can be told without a search that nothing reaches so far."""
         wrist = target[:3, 3] - WRIST_M * target[:3, 2]
-        return float(np.linalg.norm(wrist - (0.0, 0.0, SHOULDER_HEIGHT_M))) > REACH_M
+        return float(np.linalg.norm(wrist - (0.0, 0.0, SHOULDER_HEIGHT_M))) > REACH_M + self.settings.position_tolerance
 
     def _descend(self, target: Array, start: Array, iterations: int = 0) -> Array | None:
         """Damped least squares from one start: dq = J^T (J J^T + lambda^2 I)^-1 e, clipped to the limits."""

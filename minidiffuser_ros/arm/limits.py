@@ -55,7 +55,7 @@ class SafetyLimits:
         },
     )
     max_elbow_turn_rad: float = field(
-        default=1.5,
+        default=1.6,
         metadata={
             "description": "On straight lines, how far the elbow may swing about the line from shoulder to wrist",
             "unit": "rad",

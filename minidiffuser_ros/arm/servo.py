@@ -15,8 +15,10 @@ from typing import Protocol
 
 import numpy as np
 
-from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.execution_settings import ExecutionSettings
+from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
+from minidiffuser_ros.arm.settling import SETTLE_PERIOD_S
 from minidiffuser_ros.arm.twist import TwistCommand, TwistLimiter
 from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError

@@ -58,6 +58,9 @@ class Reason(enum.StrEnum):
     WIDTH_MISSED = "width_missed"
     OBJECT_LOST = "object_lost"
     UNSETTLED = "unsettled"
+    NO_TRAJECTORY = "no_trajectory"
+    COMMAND_REFUSED = "command_refused"
+    TIMED_OUT = "timed_out"
 
 
 class Refusal(str):
