@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
 from minidiffuser_ros.arm.limits import SafetyLimits
-from minidiffuser_ros.arm.model import arm_model
 from minidiffuser_ros.arm.planning.collision import FINEST_STEP_RAD, CollisionModel, CollisionSettings
 from minidiffuser_ros.arm.planning.path import LINE, PLANNED, JointPath, rounded
 from minidiffuser_ros.arm.planning.postures import PostureSearch
@@ -97,7 +96,7 @@ class MotionPlanner:
         self.limits = limits or SafetyLimits()
         self.settings = settings or PlanningSettings()
         self.collision = CollisionModel(self.limits.table_height, collision)
-        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=arm_model(self.limits.model))
+        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=self.limits.arm)
         self._postures = PostureSearch(self._arm, self.settings.postures, self.settings.seed)
 
     def plan_line(self, start: ArrayLike, T_base_tool: ArrayLike, opening: float = 1.0) -> JointPath:
