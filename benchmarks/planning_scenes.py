@@ -189,7 +189,7 @@ def _drawer(world: Tabletop, seed: int, rng: np.random.Generator) -> tuple[Array
         place = over_drawer(stage, drawer) + rng.uniform((-0.01, -0.01, 0.02), (0.01, 0.01, 0.08))
         return aim(place, stage.yaw(CABINET) + np.pi, rng.uniform(0.0, np.deg2rad(50.0)), OPENING)
 
-    return apply(stage.transform(CABINET), np.array([0.5 * FRONT, 0.0, 0.0])), inside
+    return np.asarray(apply(stage.transform(CABINET), np.array([0.5 * FRONT, 0.0, 0.0])), np.float64), inside
 
 
 def _shelf(world: Tabletop, seed: int, rng: np.random.Generator) -> tuple[Array, Callable[[], Keypose]]:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 REACH_M = 1.2  # from the base's axis, farther reaches no part of the arm
 LOWEST_M, HIGHEST_M = -0.9, 1.4  # likewise along z
 FIELD_CELL_M = 0.015
-MAX_CELLS = 2_000_000  # of the coarse grid: a wide cloud gets larger cells
+MAX_CELLS = 2_000_000  # counted without sorting, and of the coarse grid: a wide cloud gets larger cells
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,12 @@ class Obstacles:
         cells -= cells.min(axis=0)
         extent = cells.max(axis=0) + 1
         keys = (cells[:, 0] * extent[1] + cells[:, 1]) * extent[2] + cells[:, 2]
-        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
-        return cls(np.stack([np.bincount(inverse, axis) / counts for axis in cloud.T], axis=1), size)
+        if np.prod(extent) > MAX_CELLS:
+            keys = np.unique(keys, return_inverse=True)[1]
+        counts = np.bincount(keys)
+        occupied = counts > 0
+        sums = np.stack([np.bincount(keys, axis)[occupied] for axis in cloud.T], axis=1)
+        return cls(sums / counts[occupied, None], size)
 
     def without_box(self, T_base_box: ArrayLike, half_size: ArrayLike) -> Obstacles:
         """The voxels outside a box [4, 4] of half sizes [3] metres: a held object is not in its own way."""

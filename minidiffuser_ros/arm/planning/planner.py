@@ -7,7 +7,8 @@ limit only guards against a machine that is too slow for them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
 from minidiffuser_ros.arm.limits import SafetyLimits
-from minidiffuser_ros.arm.model import arm_model
 from minidiffuser_ros.arm.planning.collision import FINEST_STEP_RAD, CollisionModel, CollisionSettings
 from minidiffuser_ros.arm.planning.path import LINE, PLANNED, JointPath, rounded
 from minidiffuser_ros.arm.planning.postures import PostureSearch
@@ -54,6 +54,14 @@ class PlanningSettings:
             "range": (0.005, 0.05),
         },
     )
+    max_detour_m: float = field(
+        default=0.25,
+        metadata={
+            "description": "How far out of the box around workspace and ends the tool may swing: nobody looks there",
+            "unit": "m",
+            "range": (0.0, 2.0),
+        },
+    )
     shortcuts: int = field(default=40, metadata={"description": "Tries to shorten a found path", "range": (0, 1000)})
     postures: int = field(
         default=24, metadata={"description": "Starts of the search for postures of a goal", "range": (1, 200)}
@@ -88,7 +96,7 @@ class MotionPlanner:
         self.limits = limits or SafetyLimits()
         self.settings = settings or PlanningSettings()
         self.collision = CollisionModel(self.limits.table_height, collision)
-        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=arm_model(self.limits.model))
+        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=self.limits.arm)
         self._postures = PostureSearch(self._arm, self.settings.postures, self.settings.seed)
 
     def plan_line(self, start: ArrayLike, T_base_tool: ArrayLike, opening: float = 1.0) -> JointPath:
@@ -125,23 +133,43 @@ class MotionPlanner:
         self._require_free(begin, opening, "where the arm is")
         # Most goals are free to reach in the posture nearest to the present one: ask for the others only after it.
         nearest = self._arm.inverse(target, begin, seed_only=True)
-        if nearest is not None and self._straight(begin, nearest, opening):
-            return JointPath(np.stack([begin, nearest]), PLANNED)
+        if nearest is not None and self._postures.has_room(nearest, begin):
+            with self._kept_near(begin, nearest):
+                straight = self._straight(begin, nearest, opening)
+            if straight:
+                return JointPath(np.stack([begin, nearest]), PLANNED)
+        touching: list[Array] = []
         for postures in (self._postures.of, self._postures.anywhere):
             found = postures(target, begin)
-            free = found[self.collision.free(found, opening)]
-            if len(free):
-                return self._any_way(begin, free[:MOST_POSTURES], opening, give_up)
-        if not len(found):
+            free = self.collision.free(found, opening)
+            if free.any():
+                return self._any_way(begin, found[free][:MOST_POSTURES], opening, give_up)
+            touching += list(found)
+        if not touching:
             raise _refusal(
                 Reason.UNREACHABLE,
                 f"the arm cannot reach {_point(target[:3, 3])} with that orientation inside its joint limits",
             )
-        phrase = self.collision.contact(found[0] if nearest is None else nearest, opening)
-        raise _in_collision(f"at the goal {_point(target[:3, 3])}", phrase)
+        raise _in_collision(f"at the goal {_point(target[:3, 3])}", self.collision.contact(touching[0], opening))
 
     def _any_way(self, begin: Array, ends: Array, opening: float, give_up: Callable[[], bool]) -> JointPath:
         """To one of `ends` [G, 7], all free and the best first."""
+        with self._kept_near(begin, *ends):
+            return self._search(begin, ends, opening, give_up)
+
+    @contextmanager
+    def _kept_near(self, *ends: Array) -> Iterator[None]:
+        """Far from workspace and ends nobody has looked whether something is in the way."""
+        places = [self._arm.forward(joints)[:3, 3] for joints in ends]
+        corners = np.array([self.limits.workspace_min, self.limits.workspace_max, *places])
+        detour = self.settings.max_detour_m
+        self.collision.keep_tool_in(corners.min(axis=0) - detour, corners.max(axis=0) + detour)
+        try:
+            yield
+        finally:
+            self.collision.keep_tool_in(None)
+
+    def _search(self, begin: Array, ends: Array, opening: float, give_up: Callable[[], bool]) -> JointPath:
         for end in ends:
             if self._straight(begin, end, opening):
                 return JointPath(np.stack([begin, end]), PLANNED)

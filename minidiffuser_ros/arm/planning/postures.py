@@ -41,6 +41,14 @@ class PostureSearch:
         """The same from WIDE times as many starts all over the joints' range, where none of the first is free."""
         return self._found(T_base_tool, start, self._wide)
 
+    def has_room(self, posture: Array, start: Array) -> bool:
+        """Whether a posture [7] is away from the joint limits, or at least as far as `start` [7]."""
+        return bool(self._room(posture) >= min(LIMIT_RAD, float(self._room(start))))
+
+    def _room(self, postures: Array) -> Array:
+        """Distance of [..., 7] from the nearest joint limit in rad."""
+        return np.asarray(np.minimum(postures - self._low, self._high - postures).min(axis=-1))
+
     def _found(self, T_base_tool: Array, start: Array, seeds: Array) -> Array:
         found: list[Array] = []
         for seed in seeds:
@@ -68,6 +76,5 @@ class PostureSearch:
 
     def _costs(self, postures: Array, start: Array) -> Array:
         way = np.abs(postures - start)
-        room = np.minimum(postures - self._low, self._high - postures).min(axis=1)
-        costs = way @ TRAVEL + LIMIT_COST * np.clip(1.0 - room / LIMIT_RAD, 0.0, 1.0)
+        costs = way @ TRAVEL + LIMIT_COST * np.clip(1.0 - self._room(postures) / LIMIT_RAD, 0.0, 1.0)
         return np.asarray(costs + OTHER_ELBOW * (way[:, 2] > ELBOW_RAD))

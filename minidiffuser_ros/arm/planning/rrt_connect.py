@@ -2,6 +2,11 @@
 
 Kuffner and LaValle, "RRT-Connect: An efficient approach to single-query path planning", ICRA 2000: each round one
 tree takes a step towards a random place, and the other goes as far towards the new posture as it can.
+
+Our own, though ompl has it: its random numbers can be seeded only once a process, so that the same question would
+have another answer the next time. On the scenes of benchmarks/planning.py both find the same ways in about the same
+time (ompl 0.8 of ours, its paths 1.15 times as long) as long as it asks for whole edges as we do; asking posture by
+posture, as its Python examples do, it takes twice as long.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from minidiffuser_ros.geometry.transform import pose_of
 Array = NDArray[np.float64]
 
 HAND_TO_TOOL = np.array([0.0, 0.0, TCP_OFFSET])
-WORLD, HAND, HELD, TABLE = "world", "hand", "held_object", "table"
+WORLD, HAND, HELD, TABLE, TOOL = "world", "hand", "held_object", "table", "tool"
 BASE, FINGERS = "fr3_link0", ("left_finger", "right_finger")
 MOVING_LINKS: tuple[str, ...] = tuple(f"fr3_link{i}" for i in range(1, 8))
 TOOL_BODIES = (HAND, *FINGERS, HELD)
@@ -80,7 +80,10 @@ def touching_model(table_height: float | None, held: HeldBox | None, margin: flo
 
 
 def sphere_model(spheres: Mapping[str, Array]) -> tuple[mujoco.MjModel, Array, list[str]]:
-    """The skeleton with one site for each sphere [4] of a body; its sites' radii [S] and bodies [S], in their order."""
+    """The skeleton with one site for each sphere [4] of a body; its sites' radii [S] and bodies [S], in their order.
+
+    One site more, of the body TOOL, stands where the tool is.
+    """
     root = _arm_xml()
     for parent in list(root.iter("body")):
         for geom in parent.findall("geom"):
@@ -92,6 +95,7 @@ def sphere_model(spheres: Mapping[str, Array]) -> tuple[mujoco.MjModel, Array, l
         body = _body(root, HAND if name == HELD else name)
         for index, (*center, radius) in enumerate(group.tolist()):
             ET.SubElement(body, "site", name=f"{name}:{index}", pos=_text(np.array(center)), size=str(radius))
+    ET.SubElement(_body(root, HAND), "site", name=f"{TOOL}:0", pos=_text(HAND_TO_TOOL))
     model = mujoco.MjModel.from_xml_string(ET.tostring(root, encoding="unicode"))
     names = [model.site(i).name for i in range(model.nsite)]
     return model, model.site_size[:, 0].copy(), [name.split(":")[0] for name in names]

@@ -167,3 +167,15 @@ def test_a_held_box_or_an_allowance_of_no_size_is_refused(collision: CollisionMo
         collision.attach((0.0, 0.02, 0.02), np.eye(4))
     with pytest.raises(ConfigurationError, match="contact may be allowed"):
         collision.allow_contact((0.4, 0.0, 0.1), 0.0)
+
+
+def test_what_was_held_last_does_not_linger(collision: CollisionModel) -> None:
+    joints = joints_at(down_at(0.45, 0.0, 0.2))
+    collision.set_obstacles(Obstacles(np.array([[0.45, 0.0, 0.08]]), 0.01))
+    offset = np.eye(4)
+    offset[2, 3] = 0.06
+    for half_height, touches in ((0.06, True), (0.02, False), (0.06, True)):
+        collision.attach((0.02, 0.02, half_height), offset)
+        assert ("the held object" in collision.contact(joints, 0.5)) is touches
+        collision.detach()
+        assert collision.contact(joints, 0.5) == ""

@@ -169,3 +169,17 @@ def test_rounded_corners_stay_close_to_the_path_and_keep_its_ends() -> None:
     gaps = np.array([np.linalg.norm(segments - place, axis=1).min() for place in places[::5]])
     assert gaps.max() < ROUNDING_RAD
     assert rounded(np.stack([path[0], path[0]])) is None
+
+
+def test_the_tool_swings_no_farther_out_of_the_workspace_than_allowed(planner: MotionPlanner) -> None:
+    planner.collision.set_obstacles(block((0.42, -0.04, 0.0), (0.56, 0.04, 0.45)))
+    tools = planner.plan_pose(joints_at(LEFT), RIGHT).tools(step_rad=0.01)
+    detour = planner.settings.max_detour_m
+    assert (tools[:, :3, 3] >= np.array(planner.limits.workspace_min) - detour - 1e-3).all()
+    assert (tools[:, :3, 3] <= np.array(planner.limits.workspace_max) + detour + 1e-3).all()
+
+
+def test_with_no_detour_allowed_a_way_over_a_high_wall_is_not_found() -> None:
+    planner = MotionPlanner(settings=PlanningSettings(max_detour_m=0.0, max_rounds=150))
+    planner.collision.set_obstacles(block((0.25, -0.02, 0.0), (0.80, 0.02, 0.48)))
+    assert code_of(refused(lambda: planner.plan_pose(joints_at(LEFT), RIGHT))) is Reason.NO_PATH
