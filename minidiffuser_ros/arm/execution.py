@@ -125,8 +125,8 @@ class KeyposeRun:
         setup, stations = self.setup, route.stations
         first = next(iter(stations.values()))
         works = route.way == LINE and self.goal.way is Way.LINE and not self.goal.approach_m
-        self._prepare(setup.contact.contact if works else setup.contact.transit)
         self.on_phase(MOVING)
+        self._prepare(setup.contact.contact if works else setup.contact.transit)
         if route.path is not None:
             setup.arm.move_path(route.path, self.halt)
         else:

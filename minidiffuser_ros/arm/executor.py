@@ -90,10 +90,6 @@ class KeyposeExecutor:
         """Let the running goal end as soon as the arm can brake; harmless when nothing runs."""
         self._halt.set()
 
-    def check(self, goal: KeyposeGoal) -> list[str]:
-        """Every reason against a goal from where the arm is now; of the ways only lines. Raises ConnectionLostError."""
-        return [*self._objections(), *self.envelope.check(goal, self.arm.state(), self._clock_ns())]
-
     def route(self, goal: KeyposeGoal, speed: float) -> tuple[Route, ArmState]:
         """How the goal would be reached from where the arm is now, and that reading; nothing moves.
 
@@ -138,17 +134,18 @@ class KeyposeExecutor:
         def run(halt: threading.Event) -> str:
             home, state = np.array(HOME_JOINTS), self.arm.state()
             _refuse([*self.envelope.check_speed(speed), *self.envelope.check_mode(state)])
-            self.arm.prepare(self._contact.transit, self._contact.payload)
             if self.envelope.check_joint_path(state.joints, home):
                 above = state.tool.copy()
                 above[2, 3] += self.settings.home_lift_m
                 _refuse(self.envelope.check_line(state, above))
                 on_phase(MOVING)
+                self.arm.prepare(self._contact.transit, self._contact.payload)
                 self.arm.move_line(above, speed, halt)
                 reasons = self.envelope.check_joint_path(settle(self.arm, self.settings).joints, home)
                 if reasons:
                     raise MotionError(reasons[0])
             on_phase(MOVING)
+            self.arm.prepare(self._contact.transit, self._contact.payload)
             self.arm.move_joints(home, speed, halt)
             state = settle(self.arm, self.settings)
             self._grip.check_kept(state.width)
