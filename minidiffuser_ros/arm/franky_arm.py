@@ -26,7 +26,7 @@ from minidiffuser_ros.arm.model import FR3, ArmModel
 from minidiffuser_ros.arm.path_waypoints import PathWaypoints
 from minidiffuser_ros.arm.protocol import START_TOLERANCE_RAD, ArmMode, ArmState, Array, TimedPath, check_start
 from minidiffuser_ros.contract.errors import ConnectionLostError, MotionError
-from minidiffuser_ros.contract.refusal import Reason, Refusal
+from minidiffuser_ros.contract.refusal import Reason, Refusal, codes_of
 
 MODES = {
     franky.RobotMode.Idle: ArmMode.IDLE,
@@ -237,7 +237,7 @@ class FrankyArm:
             raise MotionError(Refusal(Reason.INTERRUPTED, "halted before the motion began"))
         with self._io:
             self._guarded(lambda: robot.move(motion, asynchronous=True))
-        while not self._guarded(lambda: robot.join_motion(timeout=0.02)):
+        while not self._joined(robot):
             if halt.is_set():
                 self._brake(robot, stop_motion)
                 raise MotionError(Refusal(Reason.INTERRUPTED, "the motion was halted"))
@@ -245,6 +245,15 @@ class FrankyArm:
                 self._brake(robot, stop_motion)
                 text = f"the motion took more than {self.settings.motion_timeout_s:g} s"
                 raise MotionError(Refusal(Reason.TIMED_OUT, text))
+
+    def _joined(self, robot: Any) -> bool:
+        """Whether the motion has ended. Raises MotionError, of a user stop where the arm says that it was one."""
+        try:
+            return bool(self._guarded(lambda: robot.join_motion(timeout=0.02)))
+        except MotionError as error:
+            if Reason.REFLEX in codes_of([error.reason]) and self.state().mode is ArmMode.STOPPED:
+                raise MotionError(Refusal(Reason.USER_STOPPED, str(error))) from error
+            raise
 
     def _brake(self, robot: Any, stop_motion: Callable[[], Any]) -> None:
         """Decelerate within the arm's limits; where that does not work, let the controller brake hard."""
