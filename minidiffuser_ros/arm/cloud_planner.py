@@ -99,11 +99,10 @@ class CloudPlanner:
             collision.attach(half, np.eye(4))
             if obstacles is not None:
                 obstacles = obstacles.without_box(state.tool, half + s.voxel_m)
-        if obstacles is not None:
-            # Where the arm stands it touches already what it may be about to leave.
-            obstacles = obstacles.without_ball(state.tool[:3, 3], s.contact_m)
         collision.set_obstacles(obstacles)
-        collision.allow_contact(tool[:3, 3] if obstacles is not None and s.contact_m else None, s.contact_m)
+        # Where the arm stands it may touch already what it is about to leave.
+        ends = np.stack([state.tool[:3, 3], tool[:3, 3]])
+        collision.allow_contact(ends if obstacles is not None and s.contact_m else None, s.contact_m)
 
     def _obstacles(self) -> Obstacles:
         """Of the newest cloud. Raises MotionError where there is none, or an old one only."""

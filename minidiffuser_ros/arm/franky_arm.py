@@ -21,7 +21,8 @@ from minidiffuser_ros.arm.command_thread import CommandThread, HaltedError
 from minidiffuser_ros.arm.contact import ContactThresholds, Payload
 from minidiffuser_ros.arm.franky_connection import FrankyConnection, PlannerError
 from minidiffuser_ros.arm.franky_settings import FrankySettings
-from minidiffuser_ros.arm.kinematics import MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import JOINT_LIMIT_MARGIN, MAX_GRIPPER_WIDTH
+from minidiffuser_ros.arm.model import FR3, ArmModel
 from minidiffuser_ros.arm.path_waypoints import PathWaypoints
 from minidiffuser_ros.arm.protocol import START_TOLERANCE_RAD, ArmMode, ArmState, Array, TimedPath, check_start
 from minidiffuser_ros.contract.errors import ConnectionLostError, MotionError
@@ -50,13 +51,18 @@ class FrankyArm:
     """The arm at one address. Connects when made; raises ConnectionLostError where that takes too long."""
 
     def __init__(
-        self, address: str, settings: FrankySettings | None = None, abandon: threading.Event | None = None
+        self,
+        address: str,
+        settings: FrankySettings | None = None,
+        abandon: threading.Event | None = None,
+        model: ArmModel = FR3,
     ) -> None:
         """`abandon` ends the wait for the arm early."""
         self.address = address
         self.settings = settings or FrankySettings()
+        self._model = model
         self._io = threading.Lock()  # libfranka allows one reader at rest, and none while a motion starts
-        self._connection = FrankyConnection(address, self.settings, abandon or threading.Event())
+        self._connection = FrankyConnection(address, self.settings, model, abandon or threading.Event())
         self._hand = CommandThread("gripper")
 
     def state(self) -> ArmState:
@@ -151,7 +157,7 @@ class FrankyArm:
         on, and near the joints' limits it pushes back.
         """
         robot, _ = self._connection.devices()
-        low, high = FrankaKinematics().limits
+        low, high = self._model.position_limits(JOINT_LIMIT_MARGIN)
         motion = franky.JointImpedanceTrackingMotion(
             stiffness=np.zeros(7),
             damping=np.full(7, self.settings.guiding_damping),

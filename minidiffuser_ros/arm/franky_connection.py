@@ -19,6 +19,7 @@ import numpy as np
 from minidiffuser_ros.arm.command_thread import in_time
 from minidiffuser_ros.arm.franky_settings import FrankySettings
 from minidiffuser_ros.arm.kinematics import TCP_OFFSET
+from minidiffuser_ros.arm.model import ArmModel
 from minidiffuser_ros.arm.width_reader import WidthReader
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MotionError
 from minidiffuser_ros.contract.refusal import Reason, Refusal
@@ -41,10 +42,11 @@ class PlannerError(MotionError):
 class FrankyConnection:
     """Arm and hand at one address. Connects when made; raises ConnectionLostError where that takes too long."""
 
-    def __init__(self, address: str, settings: FrankySettings, abandon: threading.Event) -> None:
+    def __init__(self, address: str, settings: FrankySettings, model: ArmModel, abandon: threading.Event) -> None:
         """`abandon` ends the wait for the arm early."""
         self.address = address
         self.settings = settings
+        self._model = model
         self._robot: Any = None
         self._gripper: Any = None
         self._widths: WidthReader | None = None
@@ -117,7 +119,12 @@ class FrankyConnection:
             robot, gripper = in_time(open_both, answer_s, ConnectionLostError(silent))
         except franky.RealtimeException as error:
             raise ConfigurationError(f"this machine has no real-time kernel, set realtime to false: {error}") from error
-        except (franky.IncompatibleVersionException, *LOST) as error:
+        except franky.IncompatibleVersionException as error:
+            raise ConfigurationError(
+                f"the arm at {self.address} speaks another version of the protocol than the driver: "
+                f"{_sentence(error)}; for a {self._model.title} with its newest system, {self._model.driver}"
+            ) from error
+        except LOST as error:
             raise ConnectionLostError(f"no connection to the arm at {self.address}: {error}") from error
         self._robot, self._gripper = robot, gripper
         self._widths = WidthReader(lambda: gripper.width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -25,11 +25,11 @@ from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import RELIABLE
 from minidiffuser_ros.bridge.waitables import ActionServer
-from minidiffuser_ros.contract.errors import ConnectionLostError, MinidiffuserError
+from minidiffuser_ros.contract.errors import MinidiffuserError
 from minidiffuser_ros.contract.refusal import Reason, Refusal, codes_of
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm_goals import GoalRunner
-from minidiffuser_ros.nodes.arm_health import Condition, Health
+from minidiffuser_ros.nodes.arm_health import Health
 from minidiffuser_ros.nodes.arm_operator import OperatorControl
 from minidiffuser_ros.nodes.arm_planning import PlanningSide
 from minidiffuser_ros.nodes.arm_state import StatePublisher
@@ -43,10 +43,8 @@ DRY_RUN = [Refusal(Reason.DRY_RUN, "dry run: nothing moves")]
 class ArmNode(ManagedNode):
     """One arm. Actions `~/execute_keypose ~/gripper`, services `~/stop ~/recover ~/home ~/set_speed ~/check_keypose`.
 
-    Follows `twist_command`, or gives way after `~/guide`, while `enable` is true and no goal moves the arm; goals that
-    come meanwhile are refused.
-    After `~/stop`, a reflex or a lost connection nothing moves until `~/recover`. Refused goals end aborted with
-    every reason.
+    Follows `twist_command`, or gives way after `~/guide`, while `enable` is true and no goal moves the arm. After
+    `~/stop`, a reflex, a user stop or a lost connection nothing moves until `~/recover`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -57,12 +55,12 @@ class ArmNode(ManagedNode):
         self._runner: GoalRunner | None = None
         self._servers: list[ActionServer] = []
         self._timer: Timer | None = None
-        self._planning: PlanningSide | None = None
         self._health: Health | None = None
         timeout_s = self._settings.value.enable_timeout_s
         self._deadman = Deadman(timeout_s) if timeout_s else None
         self._board = StatusBoard(self, self._motion)
         self._publisher = StatePublisher(self)
+        self._planning = PlanningSide(self, self._settings.value)
         self._requests = ReentrantCallbackGroup()
         self.create_subscription(Bool, "enable", self._on_enable, RELIABLE, callback_group=self._requests)
         self._operator = OperatorControl(self, self._requests, self._objections_to_hands, self._on_hands)
@@ -79,9 +77,9 @@ class ArmNode(ManagedNode):
         """Connect, waiting for an arm that is not up yet, and begin to publish its state."""
         settings = self._settings.value
         self._board.publish(ArmStatus.DISCONNECTED, f"connecting to {settings.address}")
-        self._arm = FrankyArm(settings.address, settings.franka, abandon=self.ended)
+        self._arm = FrankyArm(settings.address, settings.franka, self.ended, settings.limits.arm)
         envelope = SafetyEnvelope(settings.limits)
-        self._planning = PlanningSide(self, settings)
+        self._planning.start()
         routes = self._planning.routes(envelope)
         goals = KeyposeExecutor(
             self._arm, envelope, settings.execution, self._now_ns, self._objections, routes, settings.contact
@@ -96,7 +94,13 @@ class ArmNode(ManagedNode):
                 (Gripper, "~/gripper", runner.drive_gripper),
             )
         ]
-        self._health = Health(self, settings.address, settings.state_timeout_s, self._condition, self._on_stale)
+        self._health = Health(
+            self,
+            settings.address,
+            settings.state_timeout_s,
+            condition=lambda: self._board.condition(self._objections(), self._runner),
+            stale=lambda reason: self._board.tell_stale(reason, self._runner),
+        )
         self._health.feed(self._arm.state())
         # A steady clock: the arm must be watched while simulated time stands still.
         clock, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
@@ -120,12 +124,12 @@ class ArmNode(ManagedNode):
         while self._servers:
             self._servers.pop().destroy()
         self._operator.close()
-        for part in (self._health, self._planning):
-            if part is not None:
-                part.close()
+        self._planning.close()
+        if self._health is not None:
+            self._health.close()
         if self._arm is not None:
             self._arm.close()
-        self._arm = self._runner = self._timer = self._health = self._planning = None
+        self._arm = self._runner = self._timer = self._health = None
         self._board.publish(ArmStatus.DISCONNECTED, self.stop_reason or "disconnected")
 
     # -- goals ----------------------------------------------------------------------------------------------------
@@ -146,10 +150,7 @@ class ArmNode(ManagedNode):
         self._board.settled_ns = outcome.settled_ns or self._board.settled_ns
         if Reason.CONNECTION_LOST in outcome.codes:
             self._board.block(Refusal(Reason.CONNECTION_LOST, outcome.message))
-        self._tell(outcome.message, outcome.codes)
-
-    def _tell(self, message: str, codes: Sequence[str] = ()) -> None:
-        self._board.tell(message, codes, self._runner)
+        self._board.tell(outcome.message, outcome.codes, self._runner)
 
     # -- an operator's hands ------------------------------------------------------------------------------------------
 
@@ -161,7 +162,7 @@ class ArmNode(ManagedNode):
             self._board.settled_ns = self._now_ns()
         if report.lost:
             self._board.block(Refusal(Reason.CONNECTION_LOST, report.message))
-        self._tell(report.message)
+        self._board.tell(report.message, (), self._runner)
 
     def _halt_and_wait(self) -> bool:
         """Brake, for a reason that `_objections` tells by now; returns whether all has ended."""
@@ -195,7 +196,7 @@ class ArmNode(ManagedNode):
         return response
 
     def _on_home(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        outcome = self._runner.home() if self._runner is not None else Outcome(False, NOT_CONFIGURED)
+        outcome = self._runner.home() if self._runner else Outcome(False, NOT_CONFIGURED)
         response.success, response.message = outcome.success, outcome.message
         return response
 
@@ -208,11 +209,10 @@ class ArmNode(ManagedNode):
     def _on_check_keypose(
         self, request: CheckKeypose.Request, response: CheckKeypose.Response
     ) -> CheckKeypose.Response:
-        runner, planning = self._runner, self._planning
-        if runner is None or planning is None:
+        if self._runner is None:
             response.message, response.codes = NOT_CONFIGURED, codes_of([NOT_CONFIGURED])
             return response
-        return planning.check(runner.goals, self._motion.value.speed, request, response)
+        return self._planning.check(self._runner.goals, self._motion.value.speed, request, response)
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class ArmNode(ManagedNode):
             runner.goals.halt()
         try:
             state = arm.state()
-        except ConnectionLostError as error:
+        except MinidiffuserError as error:
             self._board.block(Refusal(Reason.CONNECTION_LOST, str(error)))
             return
         health.feed(state)
@@ -232,12 +232,6 @@ class ArmNode(ManagedNode):
         runner.tell_width(state.width)
         if state.mode in BLOCKING:
             self._board.block(BLOCKING[state.mode])
-
-    def _on_stale(self, reason: Refusal | None) -> None:
-        self._board.tell_stale(reason, self._runner)
-
-    def _condition(self) -> Condition:
-        return self._board.condition(self._objections(), self._runner)
 
     def _on_enable(self, message: Bool) -> None:
         if self._deadman is not None:

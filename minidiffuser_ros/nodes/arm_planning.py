@@ -6,7 +6,6 @@ import numpy as np
 from nav_msgs.msg import Path
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import PointCloud2
 
 from minidiffuser_ros.arm.cloud_planner import CloudPlanner
@@ -25,23 +24,23 @@ from minidiffuser_ros.srv import CheckKeypose
 
 
 class PlanningSide:
-    """Subscribes to the cloud, makes the routes of the executor, and answers `~/check_keypose`."""
+    """Subscribes to the cloud, makes the routes of the executor, and answers `~/check_keypose`; plans after `start`."""
 
     def __init__(self, node: Node, settings: ArmSettings) -> None:
-        """Takes a second where there is to be a planner."""
+        # Once for all: what is destroyed while the node spins takes the executor down with it.
         self._node, self._settings = node, settings
         self._planner: CloudPlanner | None = None
-        self._cloud: Subscription | None = None
         self._preview = node.create_publisher(Path, "~/preview", LATCHED)
         if settings.planner:
-            self._planner = CloudPlanner(settings.limits, settings.planning, settings.collision, settings.cloud)
-            self._cloud = node.create_subscription(
-                PointCloud2,
-                settings.cloud_topic,
-                self._on_cloud,
-                SENSOR_DATA,
-                callback_group=MutuallyExclusiveCallbackGroup(),
+            group = MutuallyExclusiveCallbackGroup()
+            node.create_subscription(
+                PointCloud2, settings.cloud_topic, self._on_cloud, SENSOR_DATA, callback_group=group
             )
+
+    def start(self) -> None:
+        """Make the planner, which takes a second, where there is to be one."""
+        s = self._settings
+        self._planner = CloudPlanner(s.limits, s.planning, s.collision, s.cloud) if s.planner else None
 
     def routes(self, envelope: SafetyEnvelope) -> RouteChoice:
         """The ways that goals may go."""
@@ -78,11 +77,8 @@ class PlanningSide:
         return response
 
     def close(self) -> None:
-        """Hear and show nothing any more."""
-        if self._cloud is not None:
-            self._node.destroy_subscription(self._cloud)
-        self._node.destroy_publisher(self._preview)
-        self._cloud = self._planner = None
+        """Let go of the planner."""
+        self._planner = None
 
     def _show(self, tools: np.ndarray) -> None:
         self._preview.publish(tool_path_to_message(tools, BASE_FRAME, int(self._node.get_clock().now().nanoseconds)))
