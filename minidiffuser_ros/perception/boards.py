@@ -5,6 +5,7 @@ Board frame, as OpenCV has it: origin at the board's upper left corner, x right,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ A4_MM = (297, 210)
 MARGIN_MM = 12
 MAX_SIDE = 40
 MIN_CORNERS = 6
+# The AprilTag refinement counts from the corner of the first pixel, everything else here from its centre.
+APRILTAG_SHIFT_PX = 0.5
 
 
 @dataclass(frozen=True)
@@ -118,11 +121,12 @@ class BoardDetector:
 
     def __init__(self, board: Board) -> None:
         self._board = board.cv()
+        self._shift = 0.0 if board.kind == CHARUCO else APRILTAG_SHIFT_PX
         if board.kind == CHARUCO:
-            self._detect = cv2.aruco.CharucoDetector(self._board).detectBoard
+            self._detect: Callable[..., Any] = cv2.aruco.CharucoDetector(self._board).detectBoard
             return
         settings = cv2.aruco.DetectorParameters()
-        settings.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+        settings.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_APRILTAG
         self._detect = cv2.aruco.ArucoDetector(_dictionary(board.dictionary), settings).detectMarkers
 
     def detect(self, picture: NDArray[np.uint8]) -> Corners | None:
@@ -134,7 +138,8 @@ class BoardDetector:
         points, pixels = self._board.matchImagePoints(corners, ids)
         if points is None or len(points) < MIN_CORNERS:
             return None
-        return Corners(np.asarray(points, np.float64).reshape(-1, 3), np.asarray(pixels, np.float64).reshape(-1, 2))
+        pixels = np.asarray(pixels, np.float64).reshape(-1, 2) - self._shift
+        return Corners(np.asarray(points, np.float64).reshape(-1, 3), pixels)
 
 
 def board_pose(corners: Corners, camera: PinholeCamera) -> Array | None:

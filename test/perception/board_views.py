@@ -9,8 +9,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from minidiffuser_ros.geometry.camera import PinholeCamera
-from minidiffuser_ros.geometry.transform import invert, look_at, transform_from
-from minidiffuser_ros.perception.boards import Board, BoardDetector, board_pose
+from minidiffuser_ros.geometry.rotation import quat_from_euler_deg
+from minidiffuser_ros.geometry.transform import apply, invert, look_at, transform_from
+from minidiffuser_ros.perception.boards import Board, BoardDetector, Corners, board_pose
 from minidiffuser_ros.perception.hand_eye import BoardView
 
 # A colour camera of the D4xx family at 640 x 480: its principal point is not quite in the middle.
@@ -19,11 +20,11 @@ SUPERSAMPLING, TEXTURE_PX_PER_MM, QUIET_MM = 4, 5, 12
 BLUR_PX, NOISE_GREY = 0.8, 5.0
 ARM_MM, ARM_DEG = 0.2, 0.05
 
-T_TOOL_CAMERA = transform_from([0.062, -0.018, -0.071], Rotation.from_euler("xyz", [-8.0, 3.0, 91.0], True).as_quat(scalar_first=True))  # fmt: skip
+T_TOOL_CAMERA = transform_from([0.062, -0.018, -0.071], quat_from_euler_deg([-8.0, 3.0, 91.0]))
 T_BASE_CAMERA = look_at([1.05, 0.12, 0.55], [0.45, 0.0, 0.25])
-T_BASE_BOARD = transform_from([0.42, -0.09, 0.0], Rotation.from_euler("xyz", [180.0, 0.0, 12.0], True).as_quat(scalar_first=True))  # fmt: skip
+T_BASE_BOARD = transform_from([0.42, -0.09, 0.0], quat_from_euler_deg([180.0, 0.0, 12.0]))
 # Held by the fingers: 60 mm below them, facing forward.
-T_TOOL_BOARD = transform_from([0.02, 0.125, 0.03], Rotation.from_euler("xyz", [90.0, 0.0, -90.0], True).as_quat(scalar_first=True))  # fmt: skip
+T_TOOL_BOARD = transform_from([0.02, 0.125, 0.03], quat_from_euler_deg([90.0, 0.0, -90.0]))
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ def _tilt(rng: np.random.Generator, degrees: float) -> np.ndarray:
     return transform_from([0, 0, 0], turn.as_quat(scalar_first=True))
 
 
-def tool_poses(board: Board, on_hand: bool, count: int, rng: np.random.Generator, tilt: float = 30.0) -> list[np.ndarray]:
+def tool_poses(
+    board: Board, on_hand: bool, count: int, rng: np.random.Generator, tilt: float = 30.0
+) -> list[np.ndarray]:
     """Poses T_base_tool from which the board fills a good part of the picture."""
     poses = []
     for _ in range(count):
@@ -87,6 +90,22 @@ def seen(board: Board, on_hand: bool, T_base_tool: np.ndarray) -> np.ndarray:
     if on_hand:
         return invert(T_base_tool @ T_TOOL_CAMERA) @ T_BASE_BOARD
     return invert(T_BASE_CAMERA) @ T_base_tool @ T_TOOL_BOARD
+
+
+def exact_rig(board: Board, on_hand: bool, seed: int, noise_px: float, arm: bool, count: int = 14) -> Rig:
+    """A rig whose corners are computed, not seen: quick, and exact without noise."""
+    rng = np.random.default_rng(seed)
+    points = np.asarray(board.cv().getChessboardCorners(), np.float64)
+    views = []
+    for index, pose in enumerate(tool_poses(board, on_hand, count, rng)):
+        T_camera_board = seen(board, on_hand, pose)
+        pixels = CAMERA.project(apply(T_camera_board, points)) + rng.normal(0.0, noise_px, (len(points), 2))
+        found = board_pose(Corners(points, pixels), CAMERA)
+        assert found is not None
+        views.append(
+            BoardView(f"{index:03d}.png", Corners(points, pixels), found, _jittered(pose, rng) if arm else pose)
+        )
+    return Rig(T_TOOL_CAMERA if on_hand else T_BASE_CAMERA, views)
 
 
 def rig(board: Board, on_hand: bool, seed: int, count: int = 15, tilt: float = 30.0) -> Rig:
