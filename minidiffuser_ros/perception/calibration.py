@@ -48,6 +48,7 @@ __all__ = [
     "load_calibration",
     "parse_calibration",
     "read_calibration",
+    "require_free",
     "write_calibration",
 ]
 
@@ -163,14 +164,8 @@ def write_calibration(path: Path, entry: CalibrationEntry, replace: bool, now: d
     A file that was there is kept under a name with the date `now`, which is returned. Raises ConfigurationError where
     the camera is there and `replace` is false, or where the file cannot be read.
     """
-    entries: list[CalibrationEntry] = []
-    if path.exists():
-        entries = parse_entries(_content(_bytes(path), path), str(path))
+    entries = require_free(path, entry.mount.name, replace)
     kept = [old for old in entries if old.mount.name != entry.mount.name]
-    if len(kept) < len(entries) and not replace:
-        raise ConfigurationError(
-            f"{path} has a pose of the camera {entry.mount.name!r} already: say --replace to change it"
-        )
     document = {"cameras": [one.to_dict() for one in (*kept, entry)]}
     text = HEADER + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     parse_entries(yaml.safe_load(text), str(path))  # what is written must be readable
@@ -180,6 +175,17 @@ def write_calibration(path: Path, entry: CalibrationEntry, replace: bool, now: d
         replace_file(backup, lambda partial: partial.write_bytes(data))
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return backup
+
+
+def require_free(path: Path, camera: str, replace: bool) -> list[CalibrationEntry]:
+    """The entries of a file that is to get one of `camera`, none where there is no file.
+
+    Raises ConfigurationError where the camera is there and `replace` is false, or where the file cannot be read.
+    """
+    entries = parse_entries(_content(_bytes(path), path), str(path)) if path.exists() else []
+    if not replace and any(entry.mount.name == camera for entry in entries):
+        raise ConfigurationError(f"{path} has a pose of the camera {camera!r} already: say --replace to change it")
+    return entries
 
 
 def _entries_of(content: Any, part: CalibrationSource, known_frames: KnownFrames) -> list[CalibrationEntry]:
