@@ -1,4 +1,4 @@
-"""Views of a calibration board from the running graph: one picture and the arm's joints, taken while both stand still."""
+"""Views of a calibration board from the running graph: a picture and the arm's joints, while both stand still."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ def _check(args: argparse.Namespace) -> int:
         return 0
     found = gripper.agreement(depth)
     print(
-        f"observed points lie {found.median_mm:.1f} mm from the gripper's surface (median; {100 * found.close:.0f} % of "
-        f"them nearer than 10 mm), {found.depth_mm:+.1f} mm along the depth; {100 * found.seen:.0f} % of the gripper has "
+        f"observed points lie {found.median_mm:.1f} mm from the gripper's surface (median; {100 * found.close:.0f} % "
+        f"nearer than 10 mm) and {found.depth_mm:+.1f} mm along the depth; {100 * found.seen:.0f} % of the gripper has "
         "such points"
     )
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +43,17 @@ class Gripper:
     def __init__(
         self, vertices: Array, triangles: NDArray[np.int32], T_camera_tool: Array, camera: PinholeCamera
     ) -> None:
-        import open3d  # 0.7 s to import: only where a calibration is checked
-
+        # 0.7 s to import: only where a calibration is checked. Its types know no numpy arrays.
+        open3d = importlib.import_module("open3d")
         self._camera = camera
+        self._tensor = open3d.core.Tensor
         self._scene: Any = open3d.t.geometry.RaycastingScene()
         points = apply(T_camera_tool, np.asarray(vertices, np.float64)).astype(np.float32)
-        self._scene.add_triangles(points, np.asarray(triangles, np.uint32))
+        self._scene.add_triangles(self._tensor(points), self._tensor(np.asarray(triangles, np.uint32)))
         rays = np.zeros((camera.height, camera.width, 6), np.float32)
         rays[..., 3:] = camera.deproject(np.ones((camera.height, camera.width)))
         # Rays of length one along z, so that what is hit is given in depth.
-        self.depth: NDArray[np.float32] = self._scene.cast_rays(open3d.core.Tensor(rays))["t_hit"].numpy()
+        self.depth: NDArray[np.float32] = self._scene.cast_rays(self._tensor(rays))["t_hit"].numpy()
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -84,7 +86,7 @@ class Gripper:
                 f"within {1e2 * NEAR_M:.0f} cm of it: the camera's pose is wrong, or the gripper is hidden or too near"
             )
         points = self._camera.deproject(observed)[near]
-        distances = 1e3 * self._scene.compute_distance(np.ascontiguousarray(points)).numpy()
+        distances = 1e3 * self._scene.compute_distance(self._tensor(np.ascontiguousarray(points))).numpy()
         return GripperAgreement(
             float(np.median(distances)),
             1e3 * float(np.median(difference[near])),
