@@ -11,7 +11,7 @@ from minidiffuser_ros.cli.episodes_verb import Verb
 
 if TYPE_CHECKING:
     from minidiffuser_ros.perception.boards import Board
-    from minidiffuser_ros.perception.view_folder import SavedView, ViewFolder
+    from minidiffuser_ros.perception.view_folder import ViewFolder
 
 PDF, PICTURES = ".pdf", (".pdf", ".png")
 MM = 1e-3
@@ -140,7 +140,14 @@ def _lead(args: argparse.Namespace) -> int:
     from minidiffuser_ros.cli.graph import require_ros
     from minidiffuser_ros.contract.errors import MinidiffuserError
     from minidiffuser_ros.perception.boards import BoardDetector
-    from minidiffuser_ros.perception.view_folder import VIEWS, ViewFolder, read_view_folder, write_view_folder
+    from minidiffuser_ros.perception.view_folder import (
+        VIEWS,
+        SavedView,
+        ViewFolder,
+        read_view_folder,
+        save_pictures,
+        write_view_folder,
+    )
 
     require_ros()
     from minidiffuser_ros.bridge.view_taker import ViewTaker
@@ -165,20 +172,14 @@ def _lead(args: argparse.Namespace) -> int:
             folder = folder or ViewFolder(
                 args.out, args.camera, args.on_hand, board, taken.camera, taken.distortion, ()
             )  # fmt: skip
-            saved = _saved(folder, taken.color, taken.depth, kinematics.forward(taken.joints), taken.opening)
+            names = save_pictures(folder.root, len(folder.views), taken.color, taken.depth)
+            saved = SavedView(names[0], kinematics.forward(taken.joints), names[1], taken.opening)
             folder = replace(folder, views=(*folder.views, saved))
             write_view_folder(folder)
             print(f"view {len(folder.views)}: {len(corners.pixels)} corners")
     count = 0 if folder is None else len(folder.views)
     print(f"{count} views in {args.out}; solve: minidiffuser calibrate solve {args.out} --out cameras.yaml")
     return 0
-
-
-def _saved(folder: ViewFolder, color, depth, T_base_tool, opening: float) -> SavedView:  # type: ignore[no-untyped-def]
-    from minidiffuser_ros.perception.view_folder import SavedView, save_pictures
-
-    names = save_pictures(folder.root, len(folder.views), color, depth)
-    return SavedView(names[0], T_base_tool, names[1], opening)
 
 
 def _same(folder: ViewFolder, args: argparse.Namespace, board: Board) -> ViewFolder:

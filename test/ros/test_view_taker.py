@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from rclpy.context import Context
@@ -11,13 +14,16 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from spinning import own_domain, ros_context, spinning
 
-from minidiffuser_ros.arm.kinematics import HOME_JOINTS, STATE_NAMES
+from minidiffuser_ros.arm.kinematics import HOME_JOINTS, STATE_NAMES, FrankaKinematics
 from minidiffuser_ros.bridge import view_taker
 from minidiffuser_ros.bridge.conversions import image_from_color, image_from_depth, info_from_camera, joint_state
 from minidiffuser_ros.bridge.qos import SENSOR_DATA
 from minidiffuser_ros.bridge.view_taker import ViewTaker
-from minidiffuser_ros.contract.errors import ConnectionLostError, MessageError, MotionError
+from minidiffuser_ros.cli import calibrate
+from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, MessageError, MotionError
 from minidiffuser_ros.geometry.camera import PinholeCamera
+from minidiffuser_ros.perception.boards import Board, page
+from minidiffuser_ros.perception.view_folder import read_view_folder
 
 pytestmark = pytest.mark.ros
 
@@ -32,6 +38,7 @@ class Lab(Node):
     def __init__(self, context: Context) -> None:
         super().__init__("lab", context=context)
         self.speed, self.has_camera, self.model, self.d = 0.0, True, "plumb_bob", [0.0] * 5
+        self.picture, self.camera = PICTURE, CAMERA
         self._joints = np.array(HOME_JOINTS)
         self._out = {name: self.create_publisher(Image, name, SENSOR_DATA) for name in (COLOR, DEPTH)}
         self._info = self.create_publisher(CameraInfo, INFO, SENSOR_DATA)
@@ -46,11 +53,11 @@ class Lab(Node):
         if not self.has_camera:
             return
         stamp = self._now()
-        info = info_from_camera(CAMERA, "front", stamp)
+        info = info_from_camera(self.camera, "front", stamp)
         info.d, info.distortion_model = self.d, self.model
         self._info.publish(info)
-        self._out[DEPTH].publish(image_from_depth(np.full((48, 64), 0.7), "front", stamp))
-        self._out[COLOR].publish(image_from_color(PICTURE, "front", stamp))
+        self._out[DEPTH].publish(image_from_depth(np.full(self.picture.shape[:2], 0.7), "front", stamp))
+        self._out[COLOR].publish(image_from_color(self.picture, "front", stamp))
 
     def _publish_states(self) -> None:
         self._joints = self._joints + 0.02 * self.speed
@@ -104,3 +111,28 @@ def test_a_silent_camera_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> 
     lab.has_camera = False
     with ViewTaker(COLOR, DEPTH, INFO) as taker, pytest.raises(ConnectionLostError, match="/front/color/camera_info"):
         taker.take()
+
+
+def test_a_person_collects_views_and_may_go_on_later(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = cv2.resize(page(Board()), (594, 420), interpolation=cv2.INTER_AREA)
+    lab.picture, lab.camera = np.repeat(board[..., None], 3, axis=2), PinholeCamera.from_fov(594, 420, 42.0)
+    for keys, count in ((["", "", "q"], 2), (["", "q"], 3)):
+        pressed = iter(keys)
+        monkeypatch.setattr("builtins.input", lambda prompt, pressed=pressed: next(pressed))
+        capture(tmp_path, "--color-topic", COLOR, "--depth-topic", DEPTH, "--info-topic", INFO)
+        found = read_view_folder(tmp_path, lambda joints: joints)
+        assert [view.image for view in found.views] == [f"{i:03d}.png" for i in range(count)]
+    assert "going on after 2 views" in capsys.readouterr().out
+    assert (found.camera, found.on_hand, found.intrinsics.width) == ("front", False, 594)
+    np.testing.assert_allclose(found.views[2].T_base_tool, FrankaKinematics().forward(HOME_JOINTS), atol=1e-9)
+    np.testing.assert_array_equal(found.color(found.views[0]), lab.picture)
+    with pytest.raises(ConfigurationError, match="name another folder"):
+        capture(tmp_path, "--columns", "9")
+
+
+def capture(out: Path, *arguments: str) -> None:
+    parser = argparse.ArgumentParser()
+    calibrate.add_arguments(parser)
+    assert calibrate.run(parser.parse_args(["capture", "--camera", "front", "--out", str(out), *arguments])) == 0
