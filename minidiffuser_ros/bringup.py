@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Argument, Bringup
+from minidiffuser_ros.contract.calibration import TF, CalibrationSource, calibration_sources
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder, transport_profiles
 
@@ -107,16 +108,27 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
         settled["calibration"] = str(share_folder() / "config" / "simulation_cameras.yaml")
     if settled["camera"] == "realsense" and not (settled["front_serial"] and settled["wrist_serial"]):
         raise ConfigurationError("camera realsense needs front_serial and wrist_serial, to tell the two cameras apart")
-    for name in ("calibration", "params_file"):
-        if settled[name] and not Path(settled[name]).is_file():
-            raise ConfigurationError(f"{name} '{settled[name]}' is no file")
-        settled[name] = str(Path(settled[name]).resolve()) if settled[name] else ""
+    settled["calibration"] = ",".join(_resolved(part) for part in calibration_sources(settled["calibration"]))
+    if settled["params_file"]:
+        settled["params_file"] = _file("params_file", settled["params_file"])
     if "checkpoint" in settled:
         settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
     if settled.get("operator") == SCRIPTED and not simulated:
         raise ConfigurationError(f"operator '{SCRIPTED}' asks the simulator where to go: it cannot lead a real arm")
     settled["first_task"] = next(iter(settled.get("tasks", "").split()), "")
     return settled
+
+
+def _resolved(part: CalibrationSource) -> str:
+    """A part of `calibration` that processes in other folders understand."""
+    source = part.source if part.source == TF else _file("calibration", part.source)
+    return f"{part.camera}={source}" if part.camera else source
+
+
+def _file(name: str, value: str) -> str:
+    if not Path(value).is_file():
+        raise ConfigurationError(f"{name} '{value}' is no file")
+    return str(Path(value).resolve())
 
 
 def _checkpoint(value: str) -> Path:

@@ -55,7 +55,12 @@ ROBOT_ARGUMENTS = (
     Argument("robot_ip", SIMULATION, f"address of the arm; '{SIMULATION}' starts a simulated one"),
     Argument("sim_address", "127.0.0.2", "loopback address on which the simulated arm listens"),
     Argument("camera", SIMULATION, "who publishes the pictures", (SIMULATION, "realsense", "external")),
-    Argument("calibration", "", "YAML file with the pose of each camera; empty: the simulated cameras'"),
+    Argument(
+        "calibration",
+        "",
+        "YAML file with the poses of the cameras, 'tf', or front=FILE,wrist=FILE with YAML or easy_handeye2 files; "
+        "empty: the simulated cameras'",
+    ),
     Argument("front_serial", "", "serial number of the RealSense in front of the table"),
     Argument("wrist_serial", "", "serial number of the RealSense on the hand"),
 )

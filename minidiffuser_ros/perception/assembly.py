@@ -22,7 +22,8 @@ Array = NDArray[np.float64]
 class ObservationAssembly:
     """Lifts matched sets of one robot's topics.
 
-    topics: camera name → its topics, which name the streams of the matcher, too. mounts: camera name → its pose.
+    topics: camera name → its topics, which name the streams of the matcher, too. mounts: camera name → its pose; the
+    mapping is kept, as poses may become known later.
     forward: joints [7] in rad → T_policy_tool [4, 4]. robot_volumes: as the ObservationBuilder wants them.
     max_width: distance of the open fingers in metres. Joint states are vectors [9]: joints, then both fingers in m.
     """
@@ -38,7 +39,7 @@ class ObservationAssembly:
     ) -> None:
         self.spec = spec
         self.topics = {name: topics[name] for name in spec.cameras}
-        self.mounts = dict(mounts)
+        self.mounts = mounts
         self._forward, self._max_width = forward, max_width
         self._builder = ObservationBuilder(spec, robot_volumes)
 
@@ -63,7 +64,9 @@ class ObservationAssembly:
             raise ObservationError([str(error)]) from error
 
     def _view(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> CameraView:
-        topics, mount = self.topics[camera], self.mounts[camera]
+        topics, mount = self.topics[camera], self.mounts.get(camera)
+        if mount is None:
+            raise ObservationError([f"the pose of camera '{camera}' is not known yet"])
         if camera not in infos:
             raise ObservationError([f"nothing has arrived on {topics.info} yet"])
         T_parent_camera = transform_from(mount.position, mount.quat_wxyz)
