@@ -180,7 +180,7 @@ class LiveCamera:
 def plugged_in(path: Path) -> Iterator[tuple[Callable[[], list[rs.device]], Callable[[], None]]]:
     """A recording as a camera on the bus: what is connected, and a way to pull the cable."""
     context = rs.context()
-    context.load_device(str(path))
+    device = context.load_device(str(path))
     out = threading.Event()
 
     def unplug() -> None:
@@ -192,3 +192,4 @@ def plugged_in(path: Path) -> Iterator[tuple[Callable[[], list[rs.device]], Call
     finally:
         if not out.is_set():
             unplug()
+        del device  # for as long as it is held, it is there

@@ -155,6 +155,9 @@ class RealsenseCamera:
         color, depth = frames.get_color_frame(), frames.get_depth_frame()
         numbers = (color.get_frame_number(), depth.get_frame_number())
         new = [number != last for number, last in zip(numbers, self._last, strict=True)]
+        # Where a recording begins again, librealsense joins the first picture of one kind to the last of the other.
+        if not any(new) or (self._playback is not None and not all(new)):
+            return None
         self._last = numbers
         order = COLOR_ORDER.get(color.profile.format())
         if order is None:
