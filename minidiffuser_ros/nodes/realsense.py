@@ -56,7 +56,8 @@ class RealsenseNode(ManagedNode):
         self, open_camera: Callable[[RealsenseSettings], RgbdCamera] = realsense_camera, **kwargs: Any
     ) -> None:
         super().__init__("camera", **kwargs)
-        self.settings = NodeParameters(self, RealsenseSettings(), read_only=True).value
+        self._declared = NodeParameters(self, RealsenseSettings())
+        self.settings = self._declared.value
         self._open_camera = open_camera
         self._frame = f"{self.get_name()}_color_optical_frame"
         self._session: CameraSession | None = None
@@ -80,6 +81,7 @@ class RealsenseNode(ManagedNode):
     def activate(self) -> None:
         """Open the camera and read it in a thread of its own."""
         self._stop = threading.Event()
+        self.settings = self._declared.value
         session = CameraSession(self._open_camera(self.settings), self.settings, self._publish, self._now_ns)
         self._session = session
         self._capture = threading.Thread(target=self._run, args=(session, self._stop), name="capture", daemon=True)
@@ -114,8 +116,10 @@ class RealsenseNode(ManagedNode):
         return info_from_camera(lens.camera, self._frame, stamp_ns, lens.distortion, lens.model)
 
     def _publish_status(self) -> None:
-        """Repeat `/diagnostics`; log and latch what is new."""
+        """Repeat `/diagnostics`; log and latch what is new; pass on options that were changed."""
         session = self._session
+        if session is not None:
+            session.set_options(self._declared.value.options)
         report = session.report() if session else CameraReport(Health.OPENING, "the camera is not active")
         level = LEVELS[report.health]
         self._diagnostics.tell(level, report.sentence, report.values)

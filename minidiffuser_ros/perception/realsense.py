@@ -33,8 +33,12 @@ SAME_CLOCK_NS = SECOND_NS // 2
 RECORDING_SUFFIX, RECORDING_MAGIC = ".db3", b"SQLite format 3\x00"
 
 
-def _setting(default: Any, description: str, **about: Any) -> Any:
-    return field(default=default, metadata={"description": description, **about})
+def _setting(default: Any, description: str, read_only: bool = True, **about: Any) -> Any:
+    return field(default=default, metadata={"description": description, "read_only": read_only, **about})
+
+
+def _option(default: Any, description: str, **about: Any) -> Any:
+    return _setting(default, description, read_only=False, **about)
 
 
 @dataclass(frozen=True)
@@ -51,12 +55,12 @@ class StreamProfile:
 
 @dataclass(frozen=True)
 class SensorOptions:
-    """What a person sets at the camera. Values are the camera's own units; each model has its own ranges."""
+    """What a person sets at the camera, also while it runs. Values are in the camera's own units and ranges."""
 
-    color_exposure: float = _setting(0.0, "exposure of colour; 0: automatic", unit="100 us", range=(0.0, 1e6))
-    depth_exposure: float = _setting(0.0, "exposure of depth; 0: automatic", unit="us", range=(0.0, 1e6))
-    emitter: str = _setting(AS_IT_IS, "projector of the depth camera", choices=(AS_IT_IS, ON, OFF))
-    laser_power: float = _setting(0.0, "power of the projector; 0: as it is", unit="mW", range=(0.0, 1e4))
+    color_exposure: float = _option(0.0, "exposure of colour; 0: automatic", unit="100 us", range=(0.0, 1e6))
+    depth_exposure: float = _option(0.0, "exposure of depth; 0: automatic", unit="us", range=(0.0, 1e6))
+    emitter: str = _option(AS_IT_IS, "projector of the depth camera", choices=(AS_IT_IS, ON, OFF))
+    laser_power: float = _option(0.0, "power of the projector; 0: as it is", unit="mW", range=(0.0, 1e4))
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,9 @@ class RgbdCamera(Protocol):
     def read(self, timeout_s: float) -> Pictures | None:
         """The next pictures, or None where none came in time. Raises ConnectionLostError where it is gone."""
 
+    def apply(self, options: SensorOptions) -> None:
+        """Set these from now on; `remarks` tells what could not be set. Raises ConnectionLostError."""
+
     def close(self) -> None:
         """Stop it, whatever state it is in."""
 
@@ -166,6 +173,23 @@ def millimetres(depth: NDArray[np.uint16], unit_m: float) -> NDArray[np.uint16]:
     scaled = np.rint(depth.astype(np.float64) * (float(str(np.float32(unit_m))) * 1000.0))
     scaled[scaled > np.iinfo(np.uint16).max] = 0
     return scaled.astype(np.uint16)
+
+
+class Pace:
+    """When the pictures of a recording are due: as far apart as they were taken. None is dropped to keep up.
+
+    librealsense's own playing in real time drops what comes while its reader is busy, as a camera does.
+    """
+
+    def __init__(self) -> None:
+        self._started_s, self._first_ns, self._last_ns = 0.0, 0, -1
+
+    def delay_s(self, stamp_ns: int, now_s: float) -> float:
+        """How long to wait with a picture of this stamp; `now_s` is of a steady clock. A repetition starts at once."""
+        if self._last_ns < 0 or stamp_ns < self._last_ns:
+            self._started_s, self._first_ns = now_s, stamp_ns
+        self._last_ns = stamp_ns
+        return max(0.0, self._started_s + (stamp_ns - self._first_ns) / SECOND_NS - now_s)
 
 
 class Stamper:

@@ -36,7 +36,7 @@ class RealsenseCamera:
 
     def __init__(self, settings: RealsenseSettings, connected: Callable[[], Iterable[rs.device]] | None = None) -> None:
         """connected: the cameras to choose from; default: those on this machine's USB ports."""
-        self._settings = settings
+        self._settings, self._options = settings, settings.options
         self._context = rs.context()
         self._connected = connected or self._context.query_devices
         self.live = not settings.recording
@@ -45,6 +45,7 @@ class RealsenseCamera:
         self.ended = False
         self._serial = ""
         self._pipeline: Any = None
+        self._device: Any = None
         self._playback: Any = None
         self._filters: list[Any] = []
         self._last = (-1, -1)
@@ -66,9 +67,8 @@ class RealsenseCamera:
         self._filters = _smoothing(self._settings)
         if not _is_aligned(profile):
             self._filters.append(rs.align(rs.stream.color))
-        device = profile.get_device()
-        if self.live:
-            self.remarks = _apply_options(device, self._settings.options)
+        self._device = device = profile.get_device()
+        self.apply(self._options)
         about = {"camera": rs.camera_info.name, "serial": rs.camera_info.serial_number}
         about |= {"firmware": rs.camera_info.firmware_version, "USB": rs.camera_info.usb_type_descriptor}
         return {key: _info(device, what) for key, what in about.items()}
@@ -90,9 +90,19 @@ class RealsenseCamera:
             raise ConnectionLostError(f"{self.name} failed ({_first_line(error)})") from error
         return None
 
+    def apply(self, options: SensorOptions) -> None:
+        """Set these now and whenever it is opened anew; a recording has nothing to set."""
+        self._options = options
+        if self.live and self._device is not None:
+            try:
+                self.remarks = _apply_options(self._device, options)
+            except RuntimeError as error:
+                raise ConnectionLostError(f"{self.name} failed ({_first_line(error)})") from error
+
     def close(self) -> None:
         """Stop the streams and let the camera go."""
-        pipeline, self._pipeline, self._playback, self._filters = self._pipeline, None, None, []
+        pipeline, self._pipeline, self._device, self._playback = self._pipeline, None, None, None
+        self._filters = []
         if pipeline is not None:
             with suppress(RuntimeError):  # of a camera that is gone already
                 pipeline.stop()
@@ -106,9 +116,9 @@ class RealsenseCamera:
         wrapper = rs.pipeline_wrapper(pipeline)
         if not config.can_resolve(wrapper):
             raise ConnectionLostError(f"{self.name} cannot be played: it needs a stream of colour and one of depth")
-        # Before the start: pictures would be lost until it is told.
+        # Before the start: pictures would be lost until it is told. Not real time: the session keeps the pace.
         self._playback = config.resolve(wrapper).get_device().as_playback()
-        self._playback.set_real_time(self._settings.real_time)
+        self._playback.set_real_time(False)
         return config
 
     def _of_camera(self, pipeline: Any) -> Any:

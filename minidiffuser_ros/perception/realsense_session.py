@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from minidiffuser_ros.contract.errors import ConnectionLostError
-from minidiffuser_ros.perception.realsense import Pictures, RealsenseSettings, RgbdCamera, Stamper
+from minidiffuser_ros.perception.realsense import Pace, Pictures, RealsenseSettings, RgbdCamera, SensorOptions, Stamper
 
 # How long one wait for pictures takes at most; an unplugged cable and a stop are noticed as fast.
 READ_TIMEOUT_S = 0.5
@@ -50,6 +51,8 @@ class CameraSession:
         self._camera, self._settings = camera, settings
         self._publish, self._now_ns = publish, now_ns
         self._stamper = Stamper(settings)
+        self._pace = Pace() if settings.recording and settings.real_time else None
+        self._options, self._applied = settings.options, settings.options
         self._lock = threading.Lock()
         self._health, self._sentence = Health.OPENING, f"opening {camera.name}"
         self._about: dict[str, str] = {}
@@ -64,6 +67,10 @@ class CameraSession:
             self._counted, self._counted_at = self._sets, now
             values = {**self._about, "rate [Hz]": f"{rate_hz:.1f}", "pictures": self._sets, "opened": self._opened}
             return CameraReport(self._health, self._sentence, values)
+
+    def set_options(self, options: SensorOptions) -> None:
+        """Let the camera's thread set these before it reads on. Returns at once."""
+        self._options = options
 
     def run(self, stop: threading.Event) -> None:
         """Read the camera until `stop` is set or a recording has ended; whatever happens, it is closed after."""
@@ -89,8 +96,14 @@ class CameraSession:
         """Publish until `stop` or the end. Raises ConnectionLostError where the camera is gone or silent."""
         seen = dict.fromkeys(KINDS, time.monotonic())
         while not stop.is_set():
+            if (options := self._options) != self._applied:
+                self._applied = options
+                self._camera.apply(options)
             pictures = self._camera.read(READ_TIMEOUT_S)
             if pictures is not None:
+                if self._pace is not None:
+                    stop.wait(self._pace.delay_s(pictures.depth_ns, time.monotonic()))
+                    pictures = dataclasses.replace(pictures, arrival_ns=time.time_ns())
                 self._deliver(pictures)
                 new = (pictures.color is not None, pictures.depth is not None)
                 seen |= {kind: time.monotonic() for kind, is_new in zip(KINDS, new, strict=True) if is_new}

@@ -19,6 +19,7 @@ from minidiffuser_ros.perception.realsense import (
     ORIGINAL,
     REBASE_MARGIN_NS,
     Lens,
+    Pace,
     Pictures,
     RealsenseSettings,
     Stamper,
@@ -90,6 +91,18 @@ def test_a_recording_read_faster_than_it_was_made_is_stamped_now() -> None:
     stamps = [stamper(pictures(k * 40 * MS), NOW_NS + k * MS)[1] for k in range(20)]
     assert all(stamp <= NOW_NS + k * MS for k, stamp in enumerate(stamps))
     assert all(np.diff(stamps) > 0)
+
+
+def test_pictures_of_a_recording_are_due_as_far_apart_as_they_were_taken() -> None:
+    pace = Pace()
+    assert pace.delay_s(1_000 * MS, 10.0) == 0.0
+    assert pace.delay_s(1_040 * MS, 10.01) == pytest.approx(0.03)
+    # A reader that is late is not waited for, and the one after it is in time again.
+    assert pace.delay_s(1_080 * MS, 10.5) == 0.0
+    assert pace.delay_s(1_600 * MS, 10.5) == pytest.approx(0.1)
+    # The recording begins again.
+    assert pace.delay_s(1_000 * MS, 10.6) == 0.0
+    assert pace.delay_s(1_040 * MS, 10.6) == pytest.approx(0.04)
 
 
 def test_original_stamps_are_those_of_the_recording() -> None:
@@ -211,7 +224,10 @@ def test_tries_become_rarer_up_to_the_longest_wait() -> None:
 def test_a_recording_ends_or_repeats(tmp_path: Path) -> None:
     record(tmp_path / "a.db3", MadeCamera(), noise(MadeCamera(), 5))
     once = RealsenseSettings(recording=str(tmp_path / "a.db3"), repeat=False, stamps=ORIGINAL)
+    started = time.monotonic()
     with running(RealsenseCamera(once), once) as run:
+        run.until(lambda: len(run.stamps) == 5)
+        assert time.monotonic() - started > 4 * PERIOD_MS / 1e3
         assert "to its end" in run.until_health(Health.ENDED)
         expected = [round((START_MS + k * PERIOD_MS) * 1e6) for k in range(5)]
         assert [depth for _, depth in run.stamps] == pytest.approx(expected, abs=250)

@@ -22,6 +22,7 @@ from minidiffuser_ros.perception.realsense import RealsenseSettings
 
 pytest.importorskip("pyrealsense2")
 
+import pyrealsense2 as rs
 from made_camera import COLOR_LATER_MS, PERIOD_MS, START_MS, LiveCamera, MadeCamera, noise, record
 
 from minidiffuser_ros.nodes.realsense import RealsenseNode
@@ -31,6 +32,9 @@ pytestmark = pytest.mark.ros
 
 FRAME = "front_color_optical_frame"
 COUNT = 6
+SMALL = {
+    f"{kind}__{name}": n for kind in ("color", "depth") for name, n in {"width": 64, "height": 48, "rate": 25}.items()
+}
 # As sensor data, but with room for a listener that is late.
 PATIENT = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -46,13 +50,14 @@ class Listener:
         self.depth_infos: list[CameraInfo] = []
         self.statuses: list[DiagnosticStatus] = []
         self.diagnostics: list[DiagnosticStatus] = []
+        self.pictures = []
         for kind, topic, messages in (
             (Image, "front/color/image_raw", self.colors),
             (Image, "front/aligned_depth_to_color/image_raw", self.depths),
             (CameraInfo, "front/color/camera_info", self.color_infos),
             (CameraInfo, "front/aligned_depth_to_color/camera_info", self.depth_infos),
         ):
-            self.node.create_subscription(kind, topic, messages.append, PATIENT)
+            self.pictures.append(self.node.create_subscription(kind, topic, messages.append, PATIENT))
         self.node.create_subscription(DiagnosticStatus, "front/status", self.statuses.append, LATCHED)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, RELIABLE)
 
@@ -90,6 +95,7 @@ def play(context: Context, path: Path, **values: object) -> Listener:
     with spinning(context, node, listener.node):
         pictures = (node._color, node._depth, node._color_info, node._depth_info)
         eventually(lambda: all(p.get_subscription_count() for p in pictures))
+        eventually(lambda: all(s.get_publisher_count() for s in listener.pictures))
         node.trigger_configure()
         node.trigger_activate()
         listener.is_told(DiagnosticStatus.OK, "played to its end")
@@ -149,8 +155,6 @@ def test_depth_of_another_sensor_is_sent_in_the_colour_pictures_pixels(context: 
 
 
 def test_a_camera_that_is_missing_is_told_and_used_when_it_comes(context: Context) -> None:
-    small = {"color__width": 64, "color__height": 48, "color__rate": 25}
-    small |= {name.replace("color", "depth"): value for name, value in small.items()}
     listener = Listener(context)
     with LiveCamera() as live:
         live.plugged = False
@@ -160,7 +164,7 @@ def test_a_camera_that_is_missing_is_told_and_used_when_it_comes(context: Contex
             retry_s=0.1,
             retry_max_s=0.5,
             serial="123456",
-            **small,
+            **SMALL,
         )
         with spinning(context, node, listener.node):
             told = listener.is_told(DiagnosticStatus.ERROR, "123456 is connected")
@@ -174,6 +178,22 @@ def test_a_camera_that_is_missing_is_told_and_used_when_it_comes(context: Contex
             eventually(lambda: listener.statuses[-1].level == DiagnosticStatus.ERROR, 20.0)
             assert node.is_active
             assert not node.ended.is_set()
+
+
+def test_exposure_is_changed_while_the_camera_runs_and_a_size_is_not(context: Context) -> None:
+    made = MadeCamera(options=(rs.option.exposure, rs.option.enable_auto_exposure))
+    listener = Listener(context)
+    with LiveCamera(made) as live:
+        node = front(context, lambda s: RealsenseCamera(s, live.connected), **SMALL)
+        with spinning(context, node, listener.node):
+            listener.is_told(DiagnosticStatus.OK, "sends pictures")
+            (changed,) = node.set_parameters(parameters(options__depth_exposure=250.0))
+            assert changed.successful
+            eventually(lambda: live.option("depth", rs.option.exposure) == 250.0)
+            assert live.option("depth", rs.option.enable_auto_exposure) == 0.0
+            node.set_parameters(parameters(options__emitter="off"))
+            listener.is_told(DiagnosticStatus.WARN, "no emitter")
+            assert not node.set_parameters(parameters(color__width=128))[0].successful
 
 
 def test_a_recording_that_is_not_there_ends_the_node_with_a_sentence(context: Context, tmp_path: Path) -> None:
