@@ -96,9 +96,7 @@ class CameraSession:
 
     def _stream(self, stop: threading.Event) -> None:
         """Publish until `stop` or the end. Raises ConnectionLostError where the camera is gone or silent."""
-        opened = time.monotonic()
-        # A picture is due by then; the first one later.
-        due = dict.fromkeys(KINDS, opened + max(FIRST_PICTURES_S, self._settings.silent_after_s))
+        opened, last = time.monotonic(), dict[str, float]()
         while not stop.is_set():
             if (options := self._options) != self._applied:
                 self._applied = options
@@ -110,13 +108,12 @@ class CameraSession:
                     pictures = dataclasses.replace(pictures, arrival_ns=time.time_ns())
                 self._deliver(pictures)
                 new = (pictures.color is not None, pictures.depth is not None)
-                next_s = time.monotonic() + self._settings.silent_after_s
-                due |= {kind: next_s for kind, is_new in zip(KINDS, new, strict=True) if is_new}
+                last |= {kind: time.monotonic() for kind, is_new in zip(KINDS, new, strict=True) if is_new}
             elif self._camera.ended:
                 self._tell(Health.ENDED, f"{self._camera.name} has been played to its end")
                 return
             if self._camera.live:
-                self._watch(opened, due)
+                self._watch(opened, last)
 
     def _deliver(self, pictures: Pictures) -> None:
         arrival_ns = self._now_ns() - (time.time_ns() - pictures.arrival_ns)
@@ -130,16 +127,15 @@ class CameraSession:
         else:
             self._tell(Health.STREAMING, f"{self._camera.name} sends pictures")
 
-    def _watch(self, opened: float, due: Mapping[str, float]) -> None:
+    def _watch(self, opened: float, last: Mapping[str, float]) -> None:
+        """Raises ConnectionLostError for a kind whose last picture, or else the opening, is too long ago."""
         now, limit_s = time.monotonic(), self._settings.silent_after_s
-        silent = [kind for kind in KINDS if now > due[kind]]
+        first_s = max(FIRST_PICTURES_S, limit_s)
+        ages = {kind: now - last.get(kind, opened) for kind in KINDS}
+        silent = {kind: age for kind, age in ages.items() if age > (limit_s if kind in last else first_s)}
         if silent:
-            since = (
-                f"for {limit_s:.1f} s"
-                if self._health != Health.LOST
-                else f"since it was opened {now - opened:.1f} s ago"
-            )
-            raise ConnectionLostError(f"{self._camera.name} has sent no {' and no '.join(silent)} {since}")
+            kinds = " and no ".join(silent)
+            raise ConnectionLostError(f"{self._camera.name} has sent no {kinds} for {min(silent.values()):.1f} s")
 
     def _tell(self, health: Health, sentence: str) -> None:
         with self._lock:
