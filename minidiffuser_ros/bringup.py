@@ -12,7 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Argument, Bringup
+from minidiffuser_ros.bringup_tables import (
+    AUTO,
+    BRINGUPS,
+    FRONT,
+    REALSENSE,
+    REALSENSE_ROS,
+    SCRIPTED,
+    SIMULATION,
+    WRIST,
+    Argument,
+    Bringup,
+)
 from minidiffuser_ros.contract.calibration import TF, CalibrationSource, calibration_sources
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder, transport_profiles
@@ -93,8 +104,8 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
     simulated = settled["robot_ip"] == SIMULATION
     if not simulated and settled["camera"] == SIMULATION:
         raise ConfigurationError(
-            f"robot_ip is '{settled['robot_ip']}' but camera is '{SIMULATION}': a real arm needs camera realsense or "
-            "external"
+            f"robot_ip is '{settled['robot_ip']}' but camera is '{SIMULATION}': a real arm needs camera realsense, "
+            "realsense_ros or external"
         )
     for name in ("dry_run", "confirm"):
         if settled.get(name) == AUTO:
@@ -106,11 +117,11 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
                 f"camera '{settled['camera']}' needs calibration: a YAML file with the pose of each camera"
             )
         settled["calibration"] = str(share_folder() / "config" / "simulation_cameras.yaml")
-    if settled["camera"] == "realsense" and not (settled["front_serial"] and settled["wrist_serial"]):
-        raise ConfigurationError("camera realsense needs front_serial and wrist_serial, to tell the two cameras apart")
+    _check_cameras(settled)
     settled["calibration"] = ",".join(_resolved(part) for part in calibration_sources(settled["calibration"]))
-    if settled["params_file"]:
-        settled["params_file"] = _file("params_file", settled["params_file"])
+    for name in ("params_file", "front_recording", "wrist_recording"):
+        if settled[name]:
+            settled[name] = _file(name, settled[name])
     if "checkpoint" in settled:
         settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
     if settled.get("operator") == SCRIPTED and not simulated:
@@ -129,6 +140,19 @@ def _file(name: str, value: str) -> str:
     if not Path(value).is_file():
         raise ConfigurationError(f"{name} '{value}' is no file")
     return str(Path(value).resolve())
+
+
+def _check_cameras(settled: Mapping[str, str]) -> None:
+    """Raises ConfigurationError unless each camera that is started is told apart, and each recording is played."""
+    driver, single = settled["camera"], settled["single_camera"]
+    for name in (FRONT, WRIST):
+        serial, recording = settled[f"{name}_serial"], settled[f"{name}_recording"]
+        if recording and driver != REALSENSE:
+            raise ConfigurationError(f"{name}_recording needs camera {REALSENSE}, which plays it, got '{driver}'")
+        if driver in (REALSENSE, REALSENSE_ROS) and not (single or serial or recording):
+            raise ConfigurationError(
+                f"camera {driver} needs {name}_serial, to tell the two cameras apart; with one only, set single_camera"
+            )
 
 
 def _checkpoint(value: str) -> Path:

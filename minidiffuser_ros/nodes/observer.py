@@ -18,6 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.bridge.camera_poses import CameraPoses
+from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import (
     cloud_from_points,
     fill_capture,
@@ -31,7 +32,6 @@ from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
 from minidiffuser_ros.contract.calibration import CameraPoseSettings
-from minidiffuser_ros.contract.episode import CameraTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
@@ -84,7 +84,7 @@ class ObserverNode(ManagedNode):
         self._num_points = 0
         self._poses: CameraPoses | None = None
         self._joint_states = self.resolve_topic_name(JOINT_STATES)
-        self._topics = {name: self._topics_of(name) for name in self.settings.spec.cameras}
+        self._topics = camera_topics(self, self.settings, self.settings.spec.cameras)
 
     def configure(self) -> None:
         """Read the calibration, subscribe, offer the service."""
@@ -101,7 +101,8 @@ class ObserverNode(ManagedNode):
         warm_up()
         incoming = ReentrantCallbackGroup()
         for camera, topics in self._topics.items():
-            self._subscribe(CameraInfo, topics.info, partial(self._infos.__setitem__, camera), incoming)
+            for key, topic in topics.infos(camera).items():
+                self._subscribe(CameraInfo, topic, partial(self._infos.__setitem__, key), incoming)
             for topic in (topics.color, topics.depth):
                 self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
         self._subscribe(JointState, self._joint_states, self._on_joint_state, incoming)
@@ -119,11 +120,6 @@ class ObserverNode(ManagedNode):
         """Stop listening to TF."""
         if self._poses is not None:
             self._poses.close()
-
-    def _topics_of(self, camera: str) -> CameraTopics:
-        """Fully qualified topics of a camera."""
-        templates = (self.settings.color_topic, self.settings.depth_topic, self.settings.info_topic)
-        return CameraTopics(*(self.resolve_topic_name(text.replace("{camera}", camera)) for text in templates))
 
     def _subscribe(
         self, kind: type, topic: str, callback: Callable[[Any], None], group: ReentrantCallbackGroup
@@ -192,7 +188,8 @@ class ObserverNode(ManagedNode):
         assert self._poses is not None
         self._poses.tell()
         now_ns = self._now_ns()
-        missing = [topics.info for camera, topics in self._topics.items() if camera not in self._infos]
+        infos = [entry for camera, topics in self._topics.items() for entry in topics.infos(camera).items()]
+        missing = [topic for key, topic in infos if key not in self._infos]
         reasons = self._poses.reasons() + self._matcher.reasons(now_ns)
         reasons += [f"nothing has arrived on {topic} yet" for topic in missing]
         reasons = reasons or self._build_reasons

@@ -49,7 +49,8 @@ class ObservationAssembly:
         return StampMatcher(groups, joint_states, settings)
 
     def assemble(self, match: MatchedSet, infos: Mapping[str, Any]) -> Observation:
-        """Lift a matched set. infos: camera name → the newest CameraInfo message of those that have arrived.
+        """Lift a matched set. infos: camera name → the newest CameraInfo message of those that have arrived;
+        topic → that of depth, where depth has its own.
 
         Raises ObservationError with every reason why it cannot.
         """
@@ -67,8 +68,8 @@ class ObservationAssembly:
         topics, mount = self.topics[camera], self.mounts.get(camera)
         if mount is None:
             raise ObservationError([f"the pose of camera '{camera}' is not known yet"])
-        if camera not in infos:
-            raise ObservationError([f"nothing has arrived on {topics.info} yet"])
+        if missing := [topic for key, topic in topics.infos(camera).items() if key not in infos]:
+            raise ObservationError([f"nothing has arrived on {topic} yet" for topic in missing])
         T_parent_camera = transform_from(mount.position, mount.quat_wxyz)
         # A camera on the hand moved with it: its pose belongs to the depth picture's own stamp.
         on_base = mount.parent_frame == self.spec.policy_frame
@@ -76,8 +77,9 @@ class ObservationAssembly:
         return CameraView(
             name=camera,
             color=color_from_image(match.payloads[topics.color]),
-            depth=depth_from_image(match.payloads[topics.depth]),
+            depth=depth_from_image(match.payloads[topics.depth], topics.depth_scale),
             camera=camera_from_info(infos[camera]),
+            depth_camera=camera_from_info(infos[topics.depth_info]) if topics.depth_info else None,
             T_policy_camera=T_policy_parent @ T_parent_camera,
             stamp_ns=match.stamps_ns[topics.depth],
         )
