@@ -48,6 +48,7 @@ def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpo
     assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
     assert nodes["arm"].parameters["address"] == "172.16.0.2"
     assert nodes["arm"].parameters["dry_run"] is True
+    assert nodes["policy"].parameters["dry_run"] is True
     assert nodes["policy"].parameters["confirm"] is True
     assert nodes["front"].parameters["serial_no"] == "0123"
 
