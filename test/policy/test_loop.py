@@ -20,7 +20,7 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
-from minidiffuser_ros.policy.supervision import Answer, Pacing
+from minidiffuser_ros.policy.supervision import Answer
 from minidiffuser_ros.policy.validation import ValidationSettings, goal_problems
 
 SECOND = 1_000_000_000
