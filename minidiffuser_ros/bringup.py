@@ -111,6 +111,8 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
         if settled[name] and not Path(settled[name]).is_file():
             raise ConfigurationError(f"{name} '{settled[name]}' is no file")
         settled[name] = str(Path(settled[name]).resolve()) if settled[name] else ""
+    # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
+    settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
     if "checkpoint" in settled:
         settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
     if settled.get("operator") == SCRIPTED and not simulated:

@@ -104,7 +104,11 @@ POLICY = Bringup(
             "arm",
             {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
         ),
-        NodeEntry("observer", "observer", {"calibration": ("calibration", str)}),
+        NodeEntry(
+            "observer",
+            "observer",
+            {"calibration": ("calibration", str), "streams.frozen_after": ("frozen_after", int)},
+        ),
         NodeEntry(
             "policy",
             "policy",

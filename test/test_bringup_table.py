@@ -41,6 +41,7 @@ def test_simulation_starts_four_nodes_and_moves_without_asking(checkpoint: dict[
     assert nodes["policy"].parameters["dry_run"] is False
     assert nodes["policy"].parameters["confirm"] is False
     assert nodes["observer"].parameters["calibration"] == CAMERAS
+    assert nodes["observer"].parameters["streams.frozen_after"] == 0
 
 
 def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpoint: dict[str, str]) -> None:
@@ -51,6 +52,7 @@ def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpo
     assert nodes["policy"].parameters["dry_run"] is True
     assert nodes["policy"].parameters["confirm"] is True
     assert nodes["front"].parameters["serial_no"] == "0123"
+    assert "streams.frozen_after" not in nodes["observer"].parameters
 
 
 def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
@@ -107,7 +109,12 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
             assert not argument.choices or argument.default in argument.choices
         for node in table.nodes:
             assert set(node.only_if) <= set(names)
-            assert {source for source, _ in node.parameters.values()} <= {*names, "arm_address", "first_task"}
+            assert {source for source, _ in node.parameters.values()} <= {
+                *names,
+                "arm_address",
+                "first_task",
+                "frozen_after",
+            }
             assert all((installation.share_folder() / "config" / file).is_file() for file in node.files)
 
 

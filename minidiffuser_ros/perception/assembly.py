@@ -13,10 +13,19 @@ from minidiffuser_ros.contract.errors import MessageError, ObservationError
 from minidiffuser_ros.contract.observation import CameraMount, Observation, ObservationSpec
 from minidiffuser_ros.geometry.transform import transform_from
 from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder, RobotVolumes
-from minidiffuser_ros.perception.decoding import camera_from_info, color_from_image, depth_from_image
+from minidiffuser_ros.perception.decoding import (
+    camera_from_info,
+    check_color,
+    check_depth,
+    color_from_image,
+    depth_from_image,
+)
 from minidiffuser_ros.perception.streams import MatchedSet, StampMatcher, StreamSettings
 
 Array = NDArray[np.float64]
+
+# Two pictures whose sides are in proportions farther apart than this do not show the same view.
+PROPORTION_TOLERANCE = 0.02
 
 
 class ObservationAssembly:
@@ -42,16 +51,22 @@ class ObservationAssembly:
         self._forward, self._max_width = forward, max_width
         self._builder = ObservationBuilder(spec, robot_volumes)
 
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The streams of pictures that a matcher keeps together, by camera."""
+        return {name: (topics.color, topics.depth) for name, topics in self.topics.items()}
+
     def matcher(self, joint_states: str, settings: StreamSettings) -> StampMatcher:
         """A matcher of the cameras' pictures and the joint states on topic `joint_states`."""
-        groups = {name: (topics.color, topics.depth) for name, topics in self.topics.items()}
-        return StampMatcher(groups, joint_states, settings)
+        return StampMatcher(self.groups, joint_states, settings)
 
     def assemble(self, match: MatchedSet, infos: Mapping[str, Any]) -> Observation:
         """Lift a matched set. infos: camera name → the newest CameraInfo message of those that have arrived.
 
         Raises ObservationError with every reason why it cannot.
         """
+        if problems := self.problems(match, infos):
+            raise ObservationError(problems)
         try:
             views = [self._view(camera, match, infos) for camera in self.spec.cameras]
             # The cameras agree about one moment; the arm's pose is that of the last picture.
@@ -62,10 +77,33 @@ class ObservationAssembly:
         except MessageError as error:
             raise ObservationError([str(error)]) from error
 
+    def problems(self, match: MatchedSet, infos: Mapping[str, Any]) -> list[str]:
+        """Every reason why these messages give no views, found without a look at their pixels."""
+        return [reason for camera in self.spec.cameras for reason in self._problems_of(camera, match, infos)]
+
+    def _problems_of(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> list[str]:
+        topics = self.topics[camera]
+        color, depth = match.payloads[topics.color], match.payloads[topics.depth]
+        if camera not in infos:
+            return [f"nothing has arrived on {topics.info} yet"]
+        try:
+            check_color(color)
+            check_depth(depth)
+            model = camera_from_info(infos[camera])
+        except MessageError as error:
+            return [f"camera '{camera}': {error}"]
+        size = f"{model.width}x{model.height} pixels according to {topics.info}"
+        if (color.width, color.height) != (model.width, model.height):
+            return [f"the colour pictures of camera '{camera}' are {color.width}x{color.height}, but {size}"]
+        if abs(depth.width * model.height / (depth.height * model.width) - 1.0) > PROPORTION_TOLERANCE:
+            return [
+                f"the depth pictures of camera '{camera}' are {depth.width}x{depth.height} and cannot show the view of "
+                f"{size}; publish depth aligned to colour"
+            ]
+        return []
+
     def _view(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> CameraView:
         topics, mount = self.topics[camera], self.mounts[camera]
-        if camera not in infos:
-            raise ObservationError([f"nothing has arrived on {topics.info} yet"])
         T_parent_camera = transform_from(mount.position, mount.quat_wxyz)
         # A camera on the hand moved with it: its pose belongs to the depth picture's own stamp.
         on_base = mount.parent_frame == self.spec.policy_frame
