@@ -86,12 +86,15 @@ class ObservationAssembly:
         color, depth = match.payloads[topics.color], match.payloads[topics.depth]
         if camera not in infos:
             return [f"nothing has arrived on {topics.info} yet"]
+        topic = topics.color
         try:
             check_color(color)
+            topic = topics.depth
             check_depth(depth)
+            topic = topics.info
             model = camera_from_info(infos[camera])
         except MessageError as error:
-            return [f"camera '{camera}': {error}"]
+            return [f"{topic}: {error}"]
         size = f"{model.width}x{model.height} pixels according to {topics.info}"
         if (color.width, color.height) != (model.width, model.height):
             return [f"the colour pictures of camera '{camera}' are {color.width}x{color.height}, but {size}"]

@@ -263,6 +263,9 @@ class StampMatcher:
             return [stream.fault]
         if stream.arrival_ns is None:
             return [f"nothing has arrived on {name} {'since the clock jumped' if self._jump else 'yet'}"]
+        if stream.stamps_ns and stream.stamps_ns[-1] > now_ns + _nanoseconds(self.settings.clock_tolerance_s):
+            ahead = _seconds(stream.stamps_ns[-1] - now_ns)
+            return [f"the newest message on {name} is {ahead} ahead of this machine's clock, which has jumped back"]
         if now_ns - stream.arrival_ns > silent_ns:
             return [f"{name} has been silent for {_seconds(now_ns - stream.arrival_ns)}"]
         if stream.repeats >= FROZEN_AFTER_REPEATS:
