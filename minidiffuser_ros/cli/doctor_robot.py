@@ -1,0 +1,84 @@
+"""The arm: its driver, the way to it, and whether the two speak one protocol. Nothing here moves it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator
+
+from minidiffuser_ros.cli.doctor_findings import Finding, State
+from minidiffuser_ros.contract.errors import ConnectionLostError
+
+GROUP = "robot"
+PROBES = 5
+TIMEOUT_S = 3.0
+# Cycles of the arm take 1 ms; libfranka's documentation wants way there and back below a third of that.
+SLOW_MS, TOO_SLOW_MS = 1.0, 20.0
+# Version that the installed driver speaks: systems 5.9 and later of the FR3.
+SERVER_VERSION = 10
+
+
+def robot_findings(robot_ip: str) -> Iterator[Finding]:
+    """robot_ip: empty where only the driver is to be looked at."""
+    yield driver_finding()
+    if not robot_ip:
+        for check in ("network", "robot server"):
+            yield Finding(GROUP, check, State.SKIP, "no arm named (--robot-ip)")
+        return
+    network = network_finding(robot_ip)
+    yield network
+    if network.state is State.FAIL:
+        yield Finding(GROUP, "robot server", State.SKIP, "it cannot be reached")
+    else:
+        yield server_finding(robot_ip)
+
+
+def driver_finding() -> Finding:
+    """Is franky there, and does it load."""
+    if importlib.util.find_spec("franky") is None:
+        return Finding(GROUP, "franky", State.WARN, "not installed: no arm can be driven", "pip install franky-control")
+    try:
+        import franky  # noqa: F401
+    except ImportError as error:
+        return Finding(GROUP, "franky", State.FAIL, f"does not load: {error}", "install franky-control again")
+    version = importlib.metadata.version("franky-control")
+    return Finding(GROUP, "franky", State.OK, f"franky-control {version}, robot server version {SERVER_VERSION}")
+
+
+def network_finding(address: str) -> Finding:
+    """How long it takes to reach the arm."""
+    from minidiffuser_ros.arm.handshake import connect_time_ms
+
+    try:
+        times = sorted(connect_time_ms(address, TIMEOUT_S) for _ in range(PROBES))
+    except ConnectionLostError as error:
+        advice = "switch the arm on, unlock its joints and activate FCI in Desk; check cable and address (ping)"
+        return Finding(GROUP, "network", State.FAIL, str(error), advice)
+    return judged_times(address, times)
+
+
+def judged_times(address: str, times_ms: list[float]) -> Finding:
+    """The finding for sorted times of connections in ms."""
+    text = f"{address} answers in {times_ms[len(times_ms) // 2]:.2f} ms, at worst {times_ms[-1]:.2f} ms"
+    if times_ms[len(times_ms) // 2] > SLOW_MS or times_ms[-1] > TOO_SLOW_MS:
+        advice = "connect the arm by cable to a network card of its own, without a switch or wireless in between"
+        return Finding(GROUP, "network", State.WARN, text, advice)
+    return Finding(GROUP, "network", State.OK, text)
+
+
+def server_finding(address: str, version: int = SERVER_VERSION, timeout_s: float = TIMEOUT_S) -> Finding:
+    """Does the arm speak the version of the driver. Shakes hands and hangs up."""
+    from minidiffuser_ros.arm.handshake import shake_hands
+
+    try:
+        answer = shake_hands(address, version, timeout_s)
+    except ConnectionLostError as error:
+        return Finding(GROUP, "robot server", State.FAIL, str(error), "one program at a time can own the arm")
+    if not answer.accepted or answer.server_version != version:
+        return Finding(
+            GROUP, "robot server", State.FAIL,
+            f"the arm speaks robot server version {answer.server_version}, the driver {version}",
+            f"install the franky wheel for version {answer.server_version} (docs of franky-control list them by "
+            "robot server version) or update the arm's system in Desk",
+        )  # fmt: skip
+    return Finding(GROUP, "robot server", State.OK, f"version {answer.server_version}, free to connect")
