@@ -25,7 +25,8 @@ from minidiffuser_ros.contract.errors import ConnectionLostError
 
 IMAGE, CAMERA_INFO, JOINT_STATE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState"
 KINDS: dict[str, type] = {IMAGE: Image, CAMERA_INFO: CameraInfo, JOINT_STATE: JointState}
-DISCOVERY_S = 1.5
+# Discovery of a running graph, which may be slow on a busy machine, has ended when nothing new was found for a while.
+DISCOVERY_S, QUIET_S, POLL_S = 4.0, 0.8, 0.1
 
 
 @dataclass
@@ -62,7 +63,7 @@ class GraphProbe:
 
     def __enter__(self) -> GraphProbe:
         self._thread.start()
-        time.sleep(DISCOVERY_S)
+        self._discover()
         return self
 
     def __exit__(
@@ -72,6 +73,18 @@ class GraphProbe:
         self._thread.join(2.0)
         self.node.destroy_node()
         self._context.try_shutdown()
+
+    def _discover(self) -> None:
+        start = changed = time.monotonic()
+        known: list[tuple[str, list[str]]] = []
+        while (now := time.monotonic()) - start < DISCOVERY_S:
+            found = self.node.get_topic_names_and_types()
+            if found != known:
+                known, changed = found, now
+            others = len(self.node.get_node_names()) > 1
+            if others and now - changed > QUIET_S:
+                return
+            time.sleep(POLL_S)
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
@@ -93,7 +106,7 @@ class GraphProbe:
 
     def listen(self, topics: Mapping[str, str], seconds: float) -> dict[str, TopicSample]:
         """Subscribe to topics (name → type, one of KINDS) as the observer does, for so long."""
-        samples = {topic: self._offers(topic, kind) for topic, kind in topics.items()}
+        samples = {topic: TopicSample(topic, kind) for topic, kind in topics.items()}
 
         def receive(sample: TopicSample, message: Any) -> None:
             now_ns = int(self.node.get_clock().now().nanoseconds)
@@ -110,19 +123,16 @@ class GraphProbe:
         for subscription in subscriptions:
             self.node.destroy_subscription(subscription)
         for sample in samples.values():
+            self._note_publishers(sample)
             sample.count = len(sample.arrivals)
             if sample.count > 1:
                 sample.rate_hz = (sample.count - 1) / max(sample.arrivals[-1] - sample.arrivals[0], 1e-6)
         return samples
 
-    def _offers(self, topic: str, kind: str) -> TopicSample:
-        infos = self.node.get_publishers_info_by_topic(topic)
-        right = [info for info in infos if info.topic_type == kind]
+    def _note_publishers(self, sample: TopicSample) -> None:
+        infos = self.node.get_publishers_info_by_topic(sample.topic)
+        right = [info for info in infos if info.topic_type == sample.kind]
         verdicts = [qos_check_compatible(info.qos_profile, SENSOR_DATA) for info in right]
-        return TopicSample(
-            topic,
-            kind,
-            publishers=len(right),
-            other_types=tuple(sorted({info.topic_type for info in infos} - {kind})),
-            incompatible=tuple(why for verdict, why in verdicts if verdict == QoSCompatibility.ERROR),
-        )
+        sample.publishers = len(right)
+        sample.other_types = tuple(sorted({info.topic_type for info in infos} - {sample.kind}))
+        sample.incompatible = tuple(why for verdict, why in verdicts if verdict == QoSCompatibility.ERROR)

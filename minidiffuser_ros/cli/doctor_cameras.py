@@ -72,10 +72,12 @@ def judged(check: str, sample: TopicSample, seconds: float, min_rate_hz: float, 
     wrong, advice = problem(sample.newest)
     if wrong:
         return finding(State.FAIL, f"{topic}: {wrong}", advice)
-    age = f"stamped {abs(sample.newest_age_s) * 1e3:.0f} ms {'before' if sample.newest_age_s >= 0 else 'after'} arrival"
+    late_s = abs(sample.newest_age_s)
+    age = f"{late_s:.1f} s" if late_s >= 1.0 else f"{late_s * 1e3:.0f} ms"
+    age = f"stamped {age} {'before' if sample.newest_age_s >= 0 else 'after'} arrival"
     text = f"{sample.rate_hz:.1f} Hz, {described(sample.newest)}{age}"
-    if abs(sample.newest_age_s) > LATE_S:
-        state = State.FAIL if abs(sample.newest_age_s) > STALE_S else State.WARN
+    if late_s > LATE_S:
+        state = State.FAIL if late_s > STALE_S else State.WARN
         return finding(state, text, "synchronise the clocks of the machines (chrony), or the network is overloaded")
     if sample.rate_hz < min_rate_hz:
         return finding(State.WARN, text, f"at least {min_rate_hz:g} Hz are wanted: lower resolution or load")
