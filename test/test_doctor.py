@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import socket
@@ -136,7 +137,7 @@ def test_an_arm_of_another_version_names_both_and_the_wheel(arm_of_version_5: st
     driver, network, server = robot.robot_findings(arm_of_version_5)
     assert driver.check == "franky"
     assert network.state is not State.FAIL
-    says(server, State.FAIL, "version 5", "the driver 10", "wheel for version 5")
+    says(server, State.FAIL, "version 5", "the driver 1", "wheel for version 5")
 
 
 def test_an_arm_that_is_off_skips_what_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +157,22 @@ def test_a_slow_way_to_the_arm_is_noticed() -> None:
     says(robot.judged_times("a", [0.1, 0.2, 40.0]), State.WARN, "40.00 ms")
 
 
-def test_without_franky_the_doctor_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_driver_tells_its_version_by_trying_to_connect() -> None:
+    pytest.importorskip("franky")
+    finding, version = robot.driver_finding()
+    says(finding, State.OK, "franky-control", f"version {version}")
+    assert version is not None
+
+
+def test_a_driver_that_does_not_start_or_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robot, "CONNECT", "raise ImportError")
+    monkeypatch.setattr(robot, "DRIVER_TIMEOUT_S", 0.5)
+    if importlib.util.find_spec("franky") is not None:
+        finding, version = robot.driver_finding()
+        says(finding, State.WARN, "does not start")
+        assert version is None
     monkeypatch.setattr(robot.importlib.util, "find_spec", lambda name: None)
-    says(robot.driver_finding(), State.WARN, "pip install franky-control")
+    says(robot.driver_finding()[0], State.WARN, "pip install franky-control")
 
 
 # -- ROS --------------------------------------------------------------------------------------------------------------

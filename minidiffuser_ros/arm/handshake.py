@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from minidiffuser_ros.contract.errors import ConnectionLostError
@@ -16,7 +17,7 @@ COMMAND_PORT = 1337
 # libfranka's research interface, little-endian and packed: command, number and size of a message with its header; then
 # of a request to connect the version and a UDP port, of the answer its status and the version of the robot's server.
 HEADER, REQUEST, ANSWER = struct.Struct("<III"), struct.Struct("<HH"), struct.Struct("<HH")
-CONNECT = 0
+CONNECT, INCOMPATIBLE, PADDING = 0, 1, bytes(4)
 MAX_ANSWER = 4096
 
 
@@ -54,6 +55,27 @@ def shake_hands(address: str, version: int, timeout_s: float, port: int = COMMAN
             "right?"
         ) from error
     return Handshake(server_version, status == 0)
+
+
+def version_offered(connect: Callable[[], object], address: str, timeout_s: float, port: int = COMMAND_PORT) -> int:
+    """The version that a driver offers to an arm: `connect` makes it begin to connect to this loopback address.
+
+    The driver is told that its version does not fit. Raises ConnectionLostError where it does not come in time.
+    """
+    try:
+        with socket.create_server((address, port)) as server:
+            server.settimeout(timeout_s)
+            connect()
+            stream, _ = server.accept()
+            with stream:
+                deadline = time.monotonic() + timeout_s
+                command, number, _ = HEADER.unpack(_receive(stream, HEADER.size, deadline))
+                version, _ = REQUEST.unpack(_receive(stream, REQUEST.size, deadline))
+                answer = ANSWER.pack(INCOMPATIBLE, 0) + PADDING
+                stream.sendall(HEADER.pack(command, number, HEADER.size + len(answer)) + answer)
+    except OSError as error:
+        raise ConnectionLostError(f"the driver did not connect to {address}:{port}: {error}") from error
+    return int(version)
 
 
 def connect_time_ms(address: str, timeout_s: float, port: int = COMMAND_PORT) -> float:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 from minidiffuser_ros.cli.doctor_findings import Finding, State
@@ -14,13 +17,20 @@ PROBES = 5
 TIMEOUT_S = 3.0
 # Cycles of the arm take 1 ms; libfranka's documentation wants way there and back below a third of that.
 SLOW_MS, TOO_SLOW_MS = 1.0, 20.0
-# Version that the installed driver speaks: systems 5.9 and later of the FR3.
+# What an FR3 speaks from system 5.9 on, in case the driver does not tell what it does.
 SERVER_VERSION = 10
+# Importing the driver takes most of it.
+DRIVER_TIMEOUT_S = 15.0
+CONNECT = """
+import sys, franky
+franky.Robot(sys.argv[1], realtime_config=franky.RealtimeConfig.Ignore)
+"""
 
 
 def robot_findings(robot_ip: str) -> Iterator[Finding]:
     """robot_ip: empty where only the driver is to be looked at."""
-    yield driver_finding()
+    driver, version = driver_finding()
+    yield driver
     if not robot_ip:
         for check in ("network", "robot server"):
             yield Finding(GROUP, check, State.SKIP, "no arm named (--robot-ip)")
@@ -30,19 +40,42 @@ def robot_findings(robot_ip: str) -> Iterator[Finding]:
     if network.state is State.FAIL:
         yield Finding(GROUP, "robot server", State.SKIP, "it cannot be reached")
     else:
-        yield server_finding(robot_ip)
+        yield server_finding(robot_ip, version or SERVER_VERSION)
 
 
-def driver_finding() -> Finding:
-    """Is franky there, and does it load."""
+def driver_finding() -> tuple[Finding, int | None]:
+    """Is franky there, and which version of the arm's server does it speak (None: not known)."""
     if importlib.util.find_spec("franky") is None:
-        return Finding(GROUP, "franky", State.WARN, "not installed: no arm can be driven", "pip install franky-control")
+        advice = "pip install franky-control"
+        return Finding(GROUP, "franky", State.WARN, "not installed: no arm can be driven from here", advice), None
+    name = f"franky-control {importlib.metadata.version('franky-control')}"
     try:
-        import franky  # noqa: F401
-    except ImportError as error:
-        return Finding(GROUP, "franky", State.FAIL, f"does not load: {error}", "install franky-control again")
-    version = importlib.metadata.version("franky-control")
-    return Finding(GROUP, "franky", State.OK, f"franky-control {version}, robot server version {SERVER_VERSION}")
+        version = driver_version()
+    except ConnectionLostError as error:
+        return Finding(
+            GROUP, "franky", State.WARN, f"{name} does not start: {error}", "python -c 'import franky'"
+        ), None
+    return Finding(GROUP, "franky", State.OK, f"{name}, speaks robot server version {version}"), version
+
+
+def driver_version() -> int:
+    """What the installed driver offers to an arm that this machine plays for it. Raises ConnectionLostError."""
+    from minidiffuser_ros.arm.handshake import version_offered
+
+    # Of the loopback network's addresses one that no simulated arm has taken.
+    address = f"127.77.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
+    clients: list[subprocess.Popen[bytes]] = []
+
+    def connect() -> None:
+        command = [sys.executable, "-c", CONNECT, address]
+        clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    try:
+        return version_offered(connect, address, DRIVER_TIMEOUT_S)
+    finally:
+        for client in clients:
+            client.kill()
+            client.wait()
 
 
 def network_finding(address: str) -> Finding:
@@ -66,8 +99,8 @@ def judged_times(address: str, times_ms: list[float]) -> Finding:
     return Finding(GROUP, "network", State.OK, text)
 
 
-def server_finding(address: str, version: int = SERVER_VERSION, timeout_s: float = TIMEOUT_S) -> Finding:
-    """Does the arm speak the version of the driver. Shakes hands and hangs up."""
+def server_finding(address: str, version: int, timeout_s: float = TIMEOUT_S) -> Finding:
+    """Does the arm speak this version, the driver's. Shakes hands and hangs up."""
     from minidiffuser_ros.arm.handshake import shake_hands
 
     try:

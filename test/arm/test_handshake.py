@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.handshake import connect_time_ms, shake_hands
+from minidiffuser_ros.arm.handshake import Handshake, connect_time_ms, shake_hands, version_offered
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
 
@@ -91,6 +91,24 @@ def test_whoever_else_listens_there_is_one_clear_sentence(
 ) -> None:
     with pytest.raises(ConnectionLostError, match=word):
         shake_hands("127.0.0.1", 10, 1.0, listen(treat))
+
+
+def test_the_version_that_a_driver_offers_is_seen_from_the_other_side() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answers: list[Handshake] = []
+
+    def connect() -> None:
+        client = lambda: answers.append(shake_hands("127.0.0.1", 7, 5.0, port))  # noqa: E731
+        clients.append(threading.Thread(target=client, daemon=True))
+        clients[0].start()
+
+    clients: list[threading.Thread] = []
+    assert version_offered(connect, "127.0.0.1", 5.0, port) == 7
+    clients[0].join(5.0)
+    assert answers == [Handshake(0, False)]
+    with pytest.raises(ConnectionLostError, match="did not connect"):
+        version_offered(lambda: None, "127.0.0.1", 0.1, port)
 
 
 def test_where_nothing_listens_the_sentence_says_what_to_look_at() -> None:
