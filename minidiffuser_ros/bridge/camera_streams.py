@@ -28,7 +28,10 @@ from minidiffuser_ros.perception.streams import StampMatcher
 
 
 class CameraStreams:
-    """Subscriptions of cameras and joint states that fill a matcher; `infos` holds the newest CameraInfo by camera."""
+    """Subscriptions of cameras and joint states that fill a matcher.
+
+    infos: the newest CameraInfo of each camera, under the keys of `CameraTopics.infos`.
+    """
 
     def __init__(
         self, node: Node, topics: Mapping[str, CameraTopics], joint_states: str, matcher: StampMatcher
@@ -39,14 +42,16 @@ class CameraStreams:
         self._counted, self._counted_at = matcher.counts(), time.monotonic()
         self._group = ReentrantCallbackGroup()
         for camera, names in self._topics.items():
-            self._subscribe(CameraInfo, names.info, partial(self._on_info, camera), self._report_info)
+            for key, topic in names.infos(camera).items():
+                self._subscribe(CameraInfo, topic, partial(self._on_info, key, topic), self._report_info)
             self._subscribe(Image, names.color, partial(self._on_image, names.color, check_color), matcher.report_fault)
             self._subscribe(Image, names.depth, partial(self._on_image, names.depth, check_depth), matcher.report_fault)
         self._subscribe(JointState, joint_states, self._on_joint_state, matcher.report_fault)
 
     def reasons(self) -> list[str]:
         """What is wrong with the streams that the matcher does not know."""
-        missing = [names.info for camera, names in self._topics.items() if camera not in self.infos]
+        wanted = [entry for camera, names in self._topics.items() for entry in names.infos(camera).items()]
+        missing = [topic for key, topic in wanted if key not in self.infos]
         faults = [self._info_faults.get(topic, f"nothing has arrived on {topic} yet") for topic in missing]
         return faults + [fault for topic, fault in self._info_faults.items() if topic not in missing]
 
@@ -86,15 +91,14 @@ class CameraStreams:
             return
         self._matcher.push(self._joint_states, stamp_to_ns(message.header.stamp), state, self._now_ns())
 
-    def _on_info(self, camera: str, message: CameraInfo) -> None:
-        topic = self._topics[camera].info
+    def _on_info(self, key: str, topic: str, message: CameraInfo) -> None:
         try:
             camera_from_info(message)
         except MessageError as error:
             self._report_info(topic, f"{topic}: {error}")
         else:
             self._info_faults.pop(topic, None)
-        self.infos[camera] = message
+        self.infos[key] = message
 
     def _report_info(self, topic: str, sentence: str) -> None:
         self._info_faults[topic] = sentence

@@ -19,7 +19,7 @@ from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.episodes.typestore import message_definition
 from minidiffuser_ros.episodes.writer import WriterSettings
 
-COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1",)
+COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1", "32FC1")
 
 
 def _topic(default: str, description: str) -> Any:
@@ -33,7 +33,7 @@ class RecorderSettings:
     root: str = field(default="data/episodes", metadata={"description": "folder of the episodes"})
     calibration: str = field(default="", metadata={"description": "YAML file with the pose of each camera"})
     color_topic: str = _topic("{camera}/color/image_raw", "colour, rgb8")
-    depth_topic: str = _topic("{camera}/aligned_depth_to_color/image_raw", "depth, 16UC1 in mm")
+    depth_topic: str = _topic("{camera}/aligned_depth_to_color/image_raw", "depth, 16UC1 in mm or 32FC1 in m")
     info_topic: str = _topic("{camera}/color/camera_info", "intrinsics of the colour picture")
     joint_states_topic: str = _topic("joint_states", "seven joints and both fingers")
     tool_pose_topic: str = _topic("tcp_pose", "pose of the tool in the policy frame")
@@ -53,13 +53,10 @@ class RecorderSettings:
             raise ConfigurationError("the parameter 'root' is empty; name the folder that is to hold the episodes")
 
 
-def episode_topics(settings: RecorderSettings, keyposes: str, resolve: Callable[[str], str]) -> EpisodeTopics:
+def episode_topics(
+    settings: RecorderSettings, cameras: Mapping[str, CameraTopics], keyposes: str, resolve: Callable[[str], str]
+) -> EpisodeTopics:
     """Full names of everything an episode holds. Raises ConfigurationError if two of them are the same."""
-    templates = (settings.color_topic, settings.depth_topic, settings.info_topic)
-    cameras = {
-        name: CameraTopics(*(resolve(template.replace("{camera}", name)) for template in templates))
-        for name in settings.spec.cameras
-    }
     topics = EpisodeTopics(
         cameras,
         joint_states=resolve(settings.joint_states_topic),
@@ -93,7 +90,9 @@ def content_reasons(topics: EpisodeTopics, meters: dict[str, StreamMeter]) -> li
             if (data := meters[topic].newest) is not None:
                 encoding = deserialize_message(data, Image).encoding
                 if encoding not in encodings:
-                    reasons.append(f"{topic} has the encoding '{encoding:.20}', an episode holds {encodings[0]}")
+                    reasons.append(
+                        f"{topic} has the encoding '{encoding:.20}', an episode holds {' or '.join(encodings)}"
+                    )
     if (data := meters[topics.joint_states].newest) is not None:
         try:
             joint_positions(deserialize_message(data, JointState), STATE_NAMES)

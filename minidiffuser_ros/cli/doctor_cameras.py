@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minidiffuser_ros.cli.doctor_findings import Finding, State
-from minidiffuser_ros.contract.episode import CameraTopics
+from minidiffuser_ros.contract.episode import DEPTH_SCALE, CameraTopics
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.perception.decoding import (
     camera_from_info,
@@ -29,6 +29,7 @@ LATE_S, STALE_S = 0.5, 1.5
 NEAR_M, FAR_M = 0.1, 10.0
 # Focal lengths over the width of a picture: lenses from 127 to 19 degrees.
 FOCAL_RANGE = (0.25, 3.0)
+OTHER_SHAPE = 0.02
 
 
 def camera_findings(
@@ -38,8 +39,12 @@ def camera_findings(
     for camera, topics in cameras.items():
         color, depth, info = (samples[topic] for topic in (topics.color, topics.depth, topics.info))
         yield judged(f"{camera} color", color, seconds, MIN_PICTURES_HZ, color_problem)
-        yield judged(f"{camera} depth", depth, seconds, MIN_PICTURES_HZ, depth_problem)
+        scale = topics.depth_scale
+        yield judged(f"{camera} depth", depth, seconds, MIN_PICTURES_HZ, lambda m, s=scale: depth_problem(m, s))
         yield judged(f"{camera} intrinsics", info, seconds, 0.0, lambda m, c=color: info_problem(m, c.newest))
+        if topics.depth_info:
+            own = samples[topics.depth_info]
+            yield judged(f"{camera} depth intrinsics", own, seconds, 0.0, lambda m, d=depth: info_problem(m, d.newest))
 
 
 def state_finding(sample: TopicSample, seconds: float, names: tuple[str, ...]) -> Finding:
@@ -100,25 +105,25 @@ def color_problem(message: Any) -> tuple[str, str]:
     return "", ""
 
 
-def depth_problem(message: Any) -> tuple[str, str]:
-    """Can it be read, is there anything in it, and is it in metres or millimetres as its encoding says."""
+def depth_problem(message: Any, scale: float = DEPTH_SCALE) -> tuple[str, str]:
+    """Can it be read, is there anything in it, and is it in metres or in counts of `scale` as its encoding says."""
     try:
         check_depth(message)
     except MessageError as error:
         return str(error), "set the camera's depth format to 16UC1 (mm) or 32FC1 (m)"
-    depth = depth_from_image(message)
+    depth = depth_from_image(message, scale)
     valid = depth[np.isfinite(depth) & (depth > 0.0)]
     if not len(valid):
         return "no pixel has a depth", "is the lens covered, or the camera nearer than its shortest distance?"
     median = float(np.median(valid))
     if not NEAR_M < median < FAR_M:
-        unit = "millimetres" if message.encoding != "32FC1" else "metres"
+        unit = f"counts of {scale:g} m" if message.encoding != "32FC1" else "metres"
         return f"the median depth would be {median:.3g} m", f"{message.encoding} must be in {unit}: set the depth unit"
     return "", ""
 
 
-def info_problem(message: Any, color: Any) -> tuple[str, str]:
-    """Are the intrinsics those of a lens, and of the colour picture (None: not known)."""
+def info_problem(message: Any, picture: Any) -> tuple[str, str]:
+    """Are the intrinsics those of a lens, and of the picture (None: not known)."""
     try:
         camera = camera_from_info(message)
     except MessageError as error:
@@ -131,10 +136,10 @@ def info_problem(message: Any, color: Any) -> tuple[str, str]:
         )
     if not (0 < camera.cx < camera.width and 0 < camera.cy < camera.height):
         return f"its centre ({camera.cx:.0f}, {camera.cy:.0f}) lies outside of the picture", "calibrate the camera"
-    if color is not None and (color.width, color.height) != (camera.width, camera.height):
+    if picture is not None and abs(picture.width * camera.height / (picture.height * camera.width) - 1) > OTHER_SHAPE:
         return (
-            f"it is for {camera.width}x{camera.height}, the colour picture is {color.width}x{color.height}",
-            "publish the intrinsics of the resolution in use",
+            f"it is for {camera.width}x{camera.height}, the picture is {picture.width}x{picture.height}",
+            "publish the intrinsics of the profile in use",
         )
     return "", ""
 

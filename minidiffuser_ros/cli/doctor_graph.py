@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from minidiffuser_ros.cli.doctor_cameras import camera_findings, state_finding
 from minidiffuser_ros.cli.doctor_findings import Finding, State
-from minidiffuser_ros.contract.episode import CameraTopics
+from minidiffuser_ros.contract.episode import DEPTH_SCALE, CameraTopics, OwnTopics
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.observation import ObservationSpec
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 GROUP = "cameras"
 SPEC = "spec."
+TEMPLATES = ("color_topic", "depth_topic", "info_topic")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class GraphView:
 
 def look(namespace: str, seconds: float) -> GraphView:
     """Ask the graph, and listen for so many seconds (0: not at all). Needs ROS."""
+    from minidiffuser_ros.bridge.camera_topics import own_prefix
     from minidiffuser_ros.bridge.graph_probe import CAMERA_INFO, IMAGE, JOINT_STATE, GraphProbe
     from minidiffuser_ros.bridge.parameters import parameter_names
     from minidiffuser_ros.nodes.observer import JOINT_STATES, ObserverSettings
@@ -47,16 +49,18 @@ def look(namespace: str, seconds: float) -> GraphView:
             spec = spec_of(values) if values else None
         except ConfigurationError as error:
             return GraphView(f"the observer's settings cannot be read, is it of this version? {error}")
-        templates = {name: (values or {}).get(f"{name}_topic", getattr(defaults, f"{name}_topic")) for name in TOPICS}
-        resolve = probe.node.resolve_topic_name
-        cameras = {
-            camera: CameraTopics(*(resolve(templates[name].replace("{camera}", camera)) for name in TOPICS))
-            for camera in (spec or defaults.spec).cameras
-        }
-        joint_states = resolve(JOINT_STATES)
+        chosen = {name: (values or {}).get(name, getattr(defaults, name)) for name in TEMPLATES}
+        cameras = {}
+        for camera in (spec or defaults.spec).cameras:
+            own = [f"{own_prefix(camera)}.{name}" for name in parameter_names(OwnTopics())]
+            told = (probe.parameters("observer", own) or {}) if values else {}
+            settings = {name.rpartition(".")[2]: value for name, value in told.items()}
+            cameras[camera] = topics_of(camera, chosen, settings, probe.node.resolve_topic_name)
+        joint_states = probe.node.resolve_topic_name(JOINT_STATES)
         kinds = {joint_states: JOINT_STATE}
         for topics in cameras.values():
-            kinds |= {topics.color: IMAGE, topics.depth: IMAGE, topics.info: CAMERA_INFO}
+            kinds |= {topics.color: IMAGE, topics.depth: IMAGE}
+            kinds |= dict.fromkeys(topics.infos("").values(), CAMERA_INFO)
         samples = probe.listen(kinds, seconds) if seconds > 0 else {}
     return GraphView(
         cameras=cameras, samples=samples, joint_states=joint_states, spec=spec, seconds=seconds,
@@ -64,7 +68,15 @@ def look(namespace: str, seconds: float) -> GraphView:
     )  # fmt: skip
 
 
-TOPICS = ("color", "depth", "info")
+def topics_of(
+    camera: str, templates: Mapping[str, str], own: Mapping[str, Any], resolve: Callable[[str], str]
+) -> CameraTopics:
+    """Topics of one camera. templates: of all cameras, by parameter; own: what parameters this one has itself."""
+    color, depth, info = (resolve((own.get(n) or templates[n]).replace("{camera}", camera)) for n in TEMPLATES)
+    depth_info = str(own.get("depth_info_topic", ""))
+    return CameraTopics(
+        color, depth, info, resolve(depth_info) if depth_info else "", float(own.get("depth_scale", DEPTH_SCALE))
+    )
 
 
 def spec_of(values: Mapping[str, Any]) -> ObservationSpec:

@@ -17,6 +17,7 @@ from sensor_msgs.msg import PointCloud2
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.bridge.camera_streams import CameraStreams
+from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import (
     cloud_from_points,
     fill_capture,
@@ -30,7 +31,6 @@ from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.bridge.synchronizers import STAMPS, SYNCHRONIZERS, make_matcher
-from minidiffuser_ros.contract.episode import CameraTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, ObservationError
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
@@ -93,7 +93,7 @@ class ObserverNode(ManagedNode):
         self._build_reasons: list[str] = []
         self._num_points = 0
         self._joint_states = self.resolve_topic_name(JOINT_STATES)
-        self._topics = {name: self._topics_of(name) for name in self.settings.spec.cameras}
+        self._topics = camera_topics(self, self.settings, self.settings.spec.cameras)
 
     def configure(self) -> None:
         """Read the calibration, subscribe, offer the service."""
@@ -131,11 +131,6 @@ class ObserverNode(ManagedNode):
         if self.settings.points_rate_hz > 0:
             self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
         self._publish_status()
-
-    def _topics_of(self, camera: str) -> CameraTopics:
-        """Fully qualified topics of a camera."""
-        templates = (self.settings.color_topic, self.settings.depth_topic, self.settings.info_topic)
-        return CameraTopics(*(self.resolve_topic_name(text.replace("{camera}", camera)) for text in templates))
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -20,6 +20,7 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
 
 from minidiffuser_ros.action import RecordEpisode
+from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import header
 from minidiffuser_ros.bridge.intake import Intake
 from minidiffuser_ros.bridge.keypose_marks import keypose_mark, keypose_unmark, no_keyposes
@@ -62,7 +63,8 @@ class RecorderNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("recorder", **kwargs)
         self.settings = NodeParameters(self, RecorderSettings(), read_only=True).value
-        self._topics = episode_topics(self.settings, KEYPOSES, self.resolve_topic_name)
+        cameras = camera_topics(self, self.settings, self.settings.spec.cameras)
+        self._topics = episode_topics(self.settings, cameras, KEYPOSES, self.resolve_topic_name)
         self._extra = extra_topics(self.settings, self.resolve_topic_name)
         self._types = topic_types(self._topics) | self._extra
         self._session = RecordingSession(

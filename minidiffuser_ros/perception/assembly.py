@@ -61,7 +61,8 @@ class ObservationAssembly:
         return StampMatcher(self.groups, joint_states, settings)
 
     def assemble(self, match: MatchedSet, infos: Mapping[str, Any]) -> Observation:
-        """Lift a matched set. infos: camera name → the newest CameraInfo message of those that have arrived.
+        """Lift a matched set. infos: camera name → the newest CameraInfo message of those that have arrived;
+        topic → that of depth, where depth has its own.
 
         Raises ObservationError with every reason why it cannot.
         """
@@ -83,27 +84,34 @@ class ObservationAssembly:
 
     def _problems_of(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> list[str]:
         topics = self.topics[camera]
-        color, depth = match.payloads[topics.color], match.payloads[topics.depth]
-        if camera not in infos:
-            return [f"nothing has arrived on {topics.info} yet"]
-        topic = topics.color
-        try:
-            check_color(color)
-            topic = topics.depth
-            check_depth(depth)
-            topic = topics.info
-            model = camera_from_info(infos[camera])
-        except MessageError as error:
-            return [f"{topic}: {error}"]
-        size = f"{model.width}x{model.height} pixels according to {topics.info}"
-        if (color.width, color.height) != (model.width, model.height):
-            return [f"the colour pictures of camera '{camera}' are {color.width}x{color.height}, but {size}"]
-        if abs(depth.width * model.height / (depth.height * model.width) - 1.0) > PROPORTION_TOLERANCE:
-            return [
-                f"the depth pictures of camera '{camera}' are {depth.width}x{depth.height} and cannot show the view of "
-                f"{size}; publish depth aligned to colour"
-            ]
-        return []
+        if missing := [topic for key, topic in topics.infos(camera).items() if key not in infos]:
+            return [f"nothing has arrived on {topic} yet" for topic in missing]
+        lens_of_depth = (topics.depth_info, topics.depth_info) if topics.depth_info else (camera, topics.info)
+        pairs = (
+            (topics.color, check_color, (camera, topics.info)),
+            (topics.depth, check_depth, lens_of_depth),
+        )
+        problems = []
+        for topic, check, (key, info_topic) in pairs:
+            picture = match.payloads[topic]
+            try:
+                check(picture)
+            except MessageError as error:
+                problems.append(f"{topic}: {error}")
+                continue
+            try:
+                lens = camera_from_info(infos[key])
+            except MessageError as error:
+                problems.append(f"{info_topic}: {error}")
+                continue
+            # Another size is scaled; another shape is another view.
+            if abs(picture.width * lens.height / (picture.height * lens.width) - 1.0) > PROPORTION_TOLERANCE:
+                problems.append(
+                    f"the pictures on {topic} are {picture.width}x{picture.height} and cannot show the view of "
+                    f"{lens.width}x{lens.height} pixels that {info_topic} tells of; check the camera's profiles, and "
+                    "that depth is aligned to colour"
+                )
+        return list(dict.fromkeys(problems))
 
     def _view(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> CameraView:
         topics, mount = self.topics[camera], self.mounts[camera]
@@ -114,8 +122,9 @@ class ObservationAssembly:
         return CameraView(
             name=camera,
             color=color_from_image(match.payloads[topics.color]),
-            depth=depth_from_image(match.payloads[topics.depth]),
+            depth=depth_from_image(match.payloads[topics.depth], topics.depth_scale),
             camera=camera_from_info(infos[camera]),
+            depth_camera=camera_from_info(infos[topics.depth_info]) if topics.depth_info else None,
             T_policy_camera=T_policy_parent @ T_parent_camera,
             stamp_ns=match.stamps_ns[topics.depth],
         )

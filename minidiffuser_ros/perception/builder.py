@@ -26,6 +26,7 @@ class CameraView:
 
     color: [H, W, 3] uint8 RGB. depth: [h, w] float32 metres along the optical axis, NaN or 0 where unknown;
     h, w may differ from H, W as long as both images show the same view. camera: intrinsics of the colour image.
+    depth_camera: those of the depth image, of any size, seen from the same place; None: the colour image's, scaled.
     T_policy_camera: [4, 4] from the optical frame to the policy frame.
     """
 
@@ -35,19 +36,36 @@ class CameraView:
     camera: PinholeCamera
     T_policy_camera: NDArray[np.float64]
     stamp_ns: int
+    depth_camera: PinholeCamera | None = None
 
 
 def lift(view: CameraView) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Every pixel with a valid depth as a point [N, 3] in the policy frame and its colour [N, 3]."""
     height, width = view.depth.shape
     valid = np.isfinite(view.depth) & (view.depth > 0.0)
-    points = view.camera.scaled(width, height).deproject(np.where(valid, view.depth, 0.0))
+    lens = (view.depth_camera or view.camera).scaled(width, height)
+    points = lens.deproject(np.where(valid, view.depth, 0.0))
     color = view.color
-    if color.shape[:2] != (height, width):
+    if view.depth_camera is not None:
+        color, seen = _sampled(color, view.camera.scaled(color.shape[1], color.shape[0]), lens)
+        valid &= seen
+    elif color.shape[:2] != (height, width):
         rows = (np.arange(height) + 0.5) * color.shape[0] / height
         columns = (np.arange(width) + 0.5) * color.shape[1] / width
         color = color[rows.astype(int)[:, None], columns.astype(int)[None, :]]
     return apply(view.T_policy_camera, points[valid]).astype(np.float32), color[valid]
+
+
+def _sampled(
+    color: NDArray[np.uint8], color_camera: PinholeCamera, depth_camera: PinholeCamera
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The colour [h, w, 3] under each pixel of depth, and whether there is one: both are seen from one place."""
+    c, d = color_camera, depth_camera
+    columns = np.floor((np.arange(d.width) - d.cx) / d.fx * c.fx + c.cx + 0.5).clip(-1, c.width).astype(int)
+    rows = np.floor((np.arange(d.height) - d.cy) / d.fy * c.fy + c.cy + 0.5).clip(-1, c.height).astype(int)
+    seen = ((rows >= 0) & (rows < c.height))[:, None] & ((columns >= 0) & (columns < c.width))[None, :]
+    rows, columns = rows.clip(0, c.height - 1), columns.clip(0, c.width - 1)
+    return color[rows[:, None], columns[None, :]], seen
 
 
 class ObservationBuilder:

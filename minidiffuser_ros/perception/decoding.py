@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from minidiffuser_ros.contract.episode import DEPTH_SCALE
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.geometry.camera import PinholeCamera
 
 NANOSECONDS = 1_000_000_000
-MILLIMETRE = np.float32(0.001)
+MILLIMETRE = np.float32(DEPTH_SCALE)
 
 # encoding: (dtype of one channel, channels, indices of red, green and blue)
 COLOR_ENCODINGS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
@@ -96,15 +97,17 @@ def color_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[..., rgb], dtype=np.uint8)
 
 
-def depth_from_image(message: ImageMessage) -> NDArray[np.float32]:
-    """Depth [H, W] in metres of an Image in 16UC1 (millimetres) or 32FC1 (metres); 0 or NaN mark unknown pixels.
+def depth_from_image(message: ImageMessage, scale: float = DEPTH_SCALE) -> NDArray[np.float32]:
+    """Depth [H, W] in metres of an Image in 16UC1 or 32FC1 (metres); 0 or NaN mark unknown pixels.
+
+    scale: metres of one count of 16UC1, ROS's own are millimetres.
 
     Raises MessageError for another encoding or for data that does not fill the picture.
     """
     check_depth(message)
     depth = _pixels(message, DEPTH_ENCODINGS[message.encoding], 1)[..., 0]
     if depth.dtype == np.uint16:
-        return depth.astype(np.float32) * MILLIMETRE
+        return depth.astype(np.float32) * np.float32(scale)
     return depth.astype(np.float32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -28,6 +29,25 @@ INFO = EpisodeInfo(
 def test_it_comes_back_from_text_as_it_was() -> None:
     assert EpisodeInfo.from_custom_data(INFO.to_custom_data()) == INFO
     assert EpisodeInfo.from_custom_data(INFO.labelled("success").to_custom_data()).outcome == "success"
+
+
+def test_depth_with_intrinsics_and_a_unit_of_its_own_comes_back_and_costs_the_others_nothing() -> None:
+    camera = CameraTopics("/front/color", "/front/depth", "/front/info", "/front/depth_info", 0.0001)
+    topics = dataclasses.replace(INFO.topics, cameras={"front": camera})
+    info = dataclasses.replace(INFO, topics=topics)
+    assert EpisodeInfo.from_custom_data(info.to_custom_data()) == info
+    assert "/front/depth_info" in topics.all()
+    # As it was written before there was such a thing, so that older versions read it.
+    plain = json.loads(INFO.to_custom_data()["topics"])["cameras"]["front"]
+    assert plain == {"color": "/front/color", "depth": "/front/depth", "info": "/front/info"}
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, "x", True, None, float("nan")])
+def test_an_impossible_unit_of_depth_is_refused(scale: object) -> None:
+    topics = json.loads(INFO.to_custom_data()["topics"])
+    topics["cameras"]["front"]["depth_scale"] = scale
+    with pytest.raises(EpisodeError, match="description"):
+        EpisodeInfo.from_custom_data({**INFO.to_custom_data(), "topics": json.dumps(topics)})
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,14 @@ def test_depth_comes_back_in_metres() -> None:
     np.testing.assert_array_equal(depth_from_image(MAKE.image(metres, "32FC1", "c", 0)), metres)
 
 
+def test_depth_may_be_counted_in_another_unit() -> None:
+    counts = RNG.integers(0, 2**16, (5, 7), dtype=np.uint16)
+    found = depth_from_image(MAKE.image(counts, "16UC1", "c", 0), 0.0001)
+    np.testing.assert_allclose(found, counts * 0.0001, rtol=1e-6)
+    metres = counts.astype(np.float32)
+    np.testing.assert_array_equal(depth_from_image(MAKE.image(metres, "32FC1", "c", 0), 0.0001), metres)
+
+
 def test_cameras_come_back_and_an_uncalibrated_one_is_refused() -> None:
     message = MAKE.info(CAMERA, "camera", 0)
     assert camera_from_info(message) == CAMERA

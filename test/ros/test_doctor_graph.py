@@ -82,7 +82,7 @@ def a_bit_late(robot: SyntheticRobot) -> None:
 
 
 def other_intrinsics(robot: SyntheticRobot) -> None:
-    robot.info_camera = CAMERA.scaled(53, 30)
+    robot.info_camera = CAMERA.scaled(80, 60)
 
 
 def without_fingers(robot: SyntheticRobot) -> None:
@@ -97,7 +97,7 @@ def without_fingers(robot: SyntheticRobot) -> None:
         (blind, "front depth", "fail", ["no pixel has a depth", "covered"]),
         (late, "front color", "fail", ["10.0 s before arrival", "chrony"]),
         (a_bit_late, "front color", "warn", ["before arrival", "chrony"]),
-        (other_intrinsics, "front intrinsics", "fail", ["53x30", "106x60"]),
+        (other_intrinsics, "front intrinsics", "fail", ["80x60", "106x60"]),
         (without_fingers, "joint states", "fail", ["fr3_finger_joint1"]),
     ],
     ids=lambda value: getattr(value, "__name__", None),

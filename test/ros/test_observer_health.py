@@ -89,9 +89,9 @@ def test_a_picture_that_is_cut_off(rig: Rig) -> None:
     rig.refuses_because(FRONT_COLOR, "bytes in all")
 
 
-def test_intrinsics_of_another_size(rig: Rig) -> None:
-    rig.robot.info_camera = CAMERA.scaled(53, 30)
-    rig.refuses_because("'front'", "106x60", "53x30")
+def test_intrinsics_of_another_view(rig: Rig) -> None:
+    rig.robot.info_camera = CAMERA.scaled(80, 60)
+    rig.refuses_because("/front/color/camera_info", "106x60", "80x60")
 
 
 def test_intrinsics_of_a_camera_that_was_never_calibrated(rig: Rig) -> None:
@@ -102,7 +102,7 @@ def test_intrinsics_of_a_camera_that_was_never_calibrated(rig: Rig) -> None:
 
 def test_depth_that_cannot_show_the_view_of_the_colour(rig: Rig) -> None:
     rig.robot.depth_rows = 30
-    rig.refuses_because("depth pictures of camera 'front'", "106x30", "aligned")
+    rig.refuses_because("/front/aligned_depth_to_color/image_raw", "106x30", "aligned")
 
 
 def test_intrinsics_that_never_come() -> None:
