@@ -24,6 +24,7 @@ from minidiffuser_ros.bringup_tables import (
     Argument,
     Bringup,
 )
+from minidiffuser_ros.contract.calibration import TF, CalibrationSource, calibration_sources
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder, transport_profiles
 
@@ -117,10 +118,9 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
             )
         settled["calibration"] = str(share_folder() / "config" / "simulation_cameras.yaml")
     _check_cameras(settled)
-    for name in ("calibration", "params_file", "front_recording", "wrist_recording"):
-        if settled[name] and not Path(settled[name]).is_file():
-            raise ConfigurationError(f"{name} '{settled[name]}' is no file")
-        settled[name] = str(Path(settled[name]).resolve()) if settled[name] else ""
+    settled["calibration"] = ",".join(_resolved(part) for part in calibration_sources(settled["calibration"]))
+    for name in ("params_file", "front_recording", "wrist_recording"):
+        settled[name] = _file(name, settled[name]) if settled[name] else ""
     # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
     settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
     if "checkpoint" in settled:
@@ -142,6 +142,18 @@ def _check_cameras(settled: Mapping[str, str]) -> None:
             raise ConfigurationError(
                 f"camera {driver} needs {name}_serial, to tell the two cameras apart; with one only, set single_camera"
             )
+
+
+def _resolved(part: CalibrationSource) -> str:
+    """A part of `calibration` that processes in other folders understand."""
+    source = part.source if part.source == TF else _file("calibration", part.source)
+    return f"{part.camera}={source}" if part.camera else source
+
+
+def _file(name: str, value: str) -> str:
+    if not Path(value).is_file():
+        raise ConfigurationError(f"{name} '{value}' is no file")
+    return str(Path(value).resolve())
 
 
 def _checkpoint(value: str) -> Path:

@@ -64,7 +64,12 @@ ROBOT_ARGUMENTS = (
         (SIMULATION, REALSENSE, REALSENSE_ROS, EXTERNAL),
     ),
     Argument("single_camera", "", "the one camera there is; empty: front and wrist", ("", FRONT, WRIST)),
-    Argument("calibration", "", "YAML file with the pose of each camera; empty: the simulated cameras'"),
+    Argument(
+        "calibration",
+        "",
+        "YAML file with the poses of the cameras, 'tf', or front=FILE,wrist=FILE with YAML or easy_handeye2 files; "
+        "empty: the simulated cameras'",
+    ),
     Argument("front_serial", "", "serial number of the RealSense in front of the table"),
     Argument("wrist_serial", "", "serial number of the RealSense on the hand"),
     Argument("front_recording", "", f"file (.db3) played in place of the front camera, with camera {REALSENSE}"),

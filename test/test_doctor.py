@@ -13,6 +13,7 @@ import threading
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -217,13 +218,19 @@ def test_a_missing_optional_package_is_no_fault_and_its_loss_is_named() -> None:
 def test_a_calibration_is_read_and_its_age_told(tmp_path: Path) -> None:
     path = tmp_path / "cameras.yaml"
     path.write_text(CALIBRATION.read_text())
-    written = path.stat().st_mtime
-    says(calibration_finding(str(path), ("front", "wrist"), written + 3 * 86400), State.OK, "3 days", "fr3_hand_tcp")
-    says(calibration_finding(str(path), ("front",), written + 200 * 86400), State.WARN, "200 days", "calibrate again")
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    days = timedelta(days=1)
+    says(calibration_finding(str(path), ("front", "wrist"), written + 3 * days), State.OK, "3 days", "fr3_hand_tcp")
+    says(calibration_finding(str(path), ("front",), written + 200 * days), State.WARN, "200 days", "calibrate check")
+    path.write_text(CALIBRATION.read_text() + "date: 2026-01-31T14:00:00Z\n")
+    dated = calibration_finding(str(path), ("front",), datetime(2026, 2, 10, 14, tzinfo=UTC))
+    says(dated, State.OK, "10 days")
     says(calibration_finding(str(path), ("front", "side")), State.FAIL, "side")
     path.write_text("cameras: [{name: front, parent_frame: fr3_link0, position: [0, 0, nan]}]")
     says(calibration_finding(str(path), ("front",)), State.FAIL, "quat_wxyz")
     says(calibration_finding("/nowhere.yaml", ("front",)), State.FAIL, "/nowhere.yaml")
+    says(calibration_finding("front=,wrist=tf", ("front",)), State.FAIL, "empty part")
+    says(calibration_finding("tf", ("front",)), State.SKIP, "TF")
     says(calibration_finding("", ("front",)), State.SKIP)
 
 

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image, JointState
 
 from minidiffuser_ros.arm.kinematics import STATE_NAMES
 from minidiffuser_ros.bridge.poses import joint_positions
+from minidiffuser_ros.contract.calibration import CalibrationRecord, CameraPoseSettings
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
@@ -27,11 +28,10 @@ def _topic(default: str, description: str) -> Any:
 
 
 @dataclass(frozen=True)
-class RecorderSettings:
+class RecorderSettings(CameraPoseSettings):
     """What is recorded, and where to. `{camera}` in a topic stands for each camera of the spec."""
 
     root: str = field(default="data/episodes", metadata={"description": "folder of the episodes"})
-    calibration: str = field(default="", metadata={"description": "YAML file with the pose of each camera"})
     color_topic: str = _topic("{camera}/color/image_raw", "colour, rgb8")
     depth_topic: str = _topic("{camera}/aligned_depth_to_color/image_raw", "depth, 16UC1 in mm or 32FC1 in m")
     info_topic: str = _topic("{camera}/color/camera_info", "intrinsics of the colour picture")
@@ -108,7 +108,11 @@ def recorded_types(topics: EpisodeTopics, extra: dict[str, str]) -> dict[str, st
 
 
 def episode_info(
-    request: Any, settings: RecorderSettings, mounts: Mapping[str, CameraMount], topics: EpisodeTopics
+    request: Any,
+    settings: RecorderSettings,
+    mounts: Mapping[str, CameraMount],
+    records: tuple[CalibrationRecord, ...],
+    topics: EpisodeTopics,
 ) -> EpisodeInfo:
     """What an episode will say of itself; `request` is a StartRecording or RecordEpisode. Raises EpisodeError."""
     return EpisodeInfo(
@@ -120,4 +124,5 @@ def episode_info(
         topics=topics,
         variation=request.variation,
         seed=request.seed,
+        calibrations=records,
     )

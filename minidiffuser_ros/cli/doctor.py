@@ -39,7 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print the findings for programs")
     parser.add_argument("--robot-ip", default="", metavar="IP", help="address of the arm to shake hands with")
-    parser.add_argument("--calibration", default="", metavar="FILE", help="poses of the cameras (default: observer's)")
+    parser.add_argument(
+        "--calibration",
+        default="",
+        metavar="FILE",
+        help="poses of the cameras, as the observer takes them (default: its own)",
+    )
     parser.add_argument(
         "--checkpoint",
         default="",
@@ -84,6 +89,7 @@ def all_findings(args: argparse.Namespace, groups: frozenset[str]) -> Iterator[F
     from minidiffuser_ros.cli.doctor_policy import calibration_finding, policy_findings
     from minidiffuser_ros.cli.doctor_robot import robot_findings
     from minidiffuser_ros.cli.doctor_ros import ros_findings, ros_is_there
+    from minidiffuser_ros.contract.observation import ObservationSpec
 
     if "machine" in groups:
         yield from machine_findings(is_hardware(args.robot_ip), args.episodes)
@@ -97,7 +103,9 @@ def all_findings(args: argparse.Namespace, groups: frozenset[str]) -> Iterator[F
     if "cameras" in groups:
         yield from graph_findings(view)
     if "calibration" in groups:
-        yield calibration_finding(args.calibration or view.calibration, tuple(view.cameras))
+        yield calibration_finding(
+            args.calibration or view.calibration, tuple(view.cameras) or ObservationSpec().cameras
+        )
     if "policy" in groups:
         yield from policy_findings(args.checkpoint or view.checkpoint or "models/tabletop_small", view.spec)
 

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import importlib.util
-import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from minidiffuser_ros.cli.doctor_findings import Finding, State
+from minidiffuser_ros.contract.calibration import (
+    SECONDS_PER_DAY,
+    CalibrationRecord,
+    CameraPoseSettings,
+    calibration_sources,
+)
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder
 from minidiffuser_ros.contract.observation import ObservationSpec
 
 CALIBRATION, POLICY = "calibration", "policy"
-OLD_DAYS = 90.0
-DAY_S = 86400.0
+OLD_DAYS = CameraPoseSettings.max_calibration_age_days
 
 
-def calibration_finding(path: str, cameras: Sequence[str], now_s: float | None = None) -> Finding:
-    """The file with the pose of each camera; now_s: seconds since the epoch."""
-    from minidiffuser_ros.perception.calibration import load_calibration
+def calibration_finding(setting: str, cameras: Sequence[str], now: datetime | None = None) -> Finding:
+    """setting: as the observer's `calibration` has it. cameras: that need a pose, any where empty."""
+    from minidiffuser_ros.arm.frames import known_frames
+    from minidiffuser_ros.perception.calibration import read_calibration
 
-    if not path:
-        return Finding(CALIBRATION, "file", State.SKIP, "none named (--calibration), and no observer runs that has one")
+    def finding(state: State, found: str, advice: str = "") -> Finding:
+        return Finding(CALIBRATION, "poses", state, found, advice)
+
+    if not setting:
+        return finding(State.SKIP, "none named (--calibration), and no observer runs that has one")
     try:
-        mounts = load_calibration(path, cameras)
+        sources = calibration_sources(setting)
+        found = read_calibration(sources, cameras, known_frames())
     except ConfigurationError as error:
-        return Finding(CALIBRATION, "file", State.FAIL, str(error), "name another file, or calibrate the cameras")
-    days = ((time.time() if now_s is None else now_s) - Path(path).stat().st_mtime) / DAY_S
-    text = f"{path}: {', '.join(f'{m.name} on {m.parent_frame}' for m in mounts.values())}; written {days:.0f} days ago"
-    if days > OLD_DAYS:
-        advice = "cameras are knocked and loosen: look at the cloud in RViz, and calibrate again where it does not fit"
-        return Finding(CALIBRATION, "file", State.WARN, text, advice)
-    return Finding(CALIBRATION, "file", State.OK, text)
+        return finding(State.FAIL, str(error), "name another file, or calibrate the cameras (docs/calibration.md)")
+    if not found.mounts:
+        return finding(State.SKIP, "all poses come from TF; the observer's status tells which are known")
+    ages = {name: _age_days(record, now or datetime.now(UTC)) for name, record in found.records.items()}
+    told = [f"{name} on {mount.parent_frame}, {ages[name]:.0f} days old" for name, mount in found.mounts.items()]
+    text = f"{setting}: {'; '.join(told)}"
+    if max(ages.values()) > OLD_DAYS:
+        advice = (
+            "cameras are knocked and loosen: minidiffuser calibrate check, and calibrate anew where it does not fit"
+        )
+        return finding(State.WARN, text, advice)
+    return finding(State.OK, text)
+
+
+def _age_days(record: CalibrationRecord, now: datetime) -> float:
+    """Since the date in the file; where it has none, since the file was written."""
+    age = record.age_days(now)
+    return (now.timestamp() - Path(record.source).stat().st_mtime) / SECONDS_PER_DAY if age is None else age
 
 
 def policy_findings(checkpoint: str, observed: ObservationSpec | None) -> Iterator[Finding]:

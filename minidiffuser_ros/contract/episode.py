@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from minidiffuser_ros.contract.calibration import CalibrationRecord
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.contract.version import VERSION
@@ -103,8 +104,8 @@ class EpisodeTopics:
 class EpisodeInfo:
     """Everything about an episode that is not in its messages.
 
-    variation, seed: the layout of a simulated task, -1 on hardware. mounts: the calibration in use. Raises
-    EpisodeError for values that cannot be.
+    variation, seed: the layout of a simulated task, -1 on hardware. mounts: the calibration in use. calibrations: where
+    it came from and how old it was, as far as that is known. Raises EpisodeError for values that cannot be.
     """
 
     task: str
@@ -117,6 +118,7 @@ class EpisodeInfo:
     variation: int = -1
     seed: int = -1
     software_version: str = field(default=VERSION)
+    calibrations: tuple[CalibrationRecord, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("task", "instruction", "operator", "software_version"):
@@ -156,6 +158,7 @@ class EpisodeInfo:
             "spec_sha256": _digest(spec),
             "calibration": calibration,
             "calibration_sha256": _digest(calibration),
+            RECORDS: [dataclasses.asdict(record) for record in self.calibrations],
         }
         return {key: _text(value) for key, value in values.items()}
 
@@ -175,6 +178,10 @@ class EpisodeInfo:
                 topics=_topics(values["topics"]),
                 **{key: values[key] for key in ("task", "instruction", "operator", "outcome", "variation", "seed")},
                 software_version=values["software_version"],
+                # Not among the keys that must be there: episodes from before it was kept have none.
+                calibrations=tuple(
+                    CalibrationRecord.from_dict(entry) for entry in _parsed(RECORDS, {RECORDS: "[]", **data})
+                ),
             )
         except (TypeError, ValueError, KeyError, AttributeError, ConfigurationError) as error:
             raise EpisodeError(f"the episode's description does not hold what it should: {error!s:.200}") from None
@@ -184,6 +191,7 @@ KEYS = (
     "format", "task", "instruction", "operator", "outcome", "variation", "seed", "software_version", "topics", "spec",
     "spec_sha256", "calibration", "calibration_sha256",
 )  # fmt: skip
+RECORDS = "calibration_records"
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,7 @@ from sensor_msgs.msg import PointCloud2
 
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
+from minidiffuser_ros.bridge.camera_poses import CameraPoses
 from minidiffuser_ros.bridge.camera_streams import CameraStreams
 from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import (
@@ -31,11 +32,11 @@ from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
 from minidiffuser_ros.bridge.synchronizers import STAMPS, SYNCHRONIZERS, make_matcher
+from minidiffuser_ros.contract.calibration import CameraPoseSettings
 from minidiffuser_ros.contract.errors import ConfigurationError, ObservationError
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
 from minidiffuser_ros.perception.assembly import ObservationAssembly
-from minidiffuser_ros.perception.calibration import load_calibration
 from minidiffuser_ros.perception.cloud import warm_up
 from minidiffuser_ros.perception.streams import MatchedSet, StreamSettings
 from minidiffuser_ros.srv import Capture
@@ -48,12 +49,9 @@ WAIT_SLICE_S = 0.2
 
 
 @dataclass(frozen=True)
-class ObserverSettings:
+class ObserverSettings(CameraPoseSettings):
     """Where pictures come from and how they become points. `{camera}` in a topic stands for the camera's name."""
 
-    calibration: str = field(
-        default="", metadata={"description": "YAML file with the pose of each camera", "read_only": True}
-    )
     color_topic: str = field(default="{camera}/color/image_raw", metadata={"description": "colour", "read_only": True})
     depth_topic: str = field(
         default="{camera}/aligned_depth_to_color/image_raw",
@@ -92,6 +90,7 @@ class ObserverNode(ManagedNode):
         self.settings = NodeParameters(self, ObserverSettings(), read_only=True).value
         self._build_reasons: list[str] = []
         self._num_points = 0
+        self._poses: CameraPoses | None = None
         self._joint_states = self.resolve_topic_name(JOINT_STATES)
         self._topics = camera_topics(self, self.settings, self.settings.spec.cameras)
 
@@ -102,13 +101,9 @@ class ObserverNode(ManagedNode):
             raise ConfigurationError(
                 f"spec.policy_frame must be the arm's base {BASE_FRAME!r}, got {spec.policy_frame!r}"
             )
-        if not self.settings.calibration:
-            raise ConfigurationError(
-                "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
-            )
-        mounts, kinematics = load_calibration(self.settings.calibration, spec.cameras), FrankaKinematics()
+        self._poses, kinematics = CameraPoses(self, self.settings, spec.cameras), FrankaKinematics()
         self._assembly = ObservationAssembly(
-            spec, self._topics, mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
+            spec, self._topics, self._poses.mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
         )
         self._matcher = make_matcher(
             self.settings.synchronizer, self._assembly.groups, self._joint_states, self.settings.streams
@@ -131,6 +126,11 @@ class ObserverNode(ManagedNode):
         if self.settings.points_rate_hz > 0:
             self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
         self._publish_status()
+
+    def cleanup(self) -> None:
+        """Stop listening to TF."""
+        if self._poses is not None:
+            self._poses.close()
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
@@ -179,8 +179,10 @@ class ObserverNode(ManagedNode):
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
 
     def _publish_status(self) -> None:
+        assert self._poses is not None
+        self._poses.tell()
         now_ns = self._now_ns()
-        reasons = self._matcher.reasons(now_ns) + self._streams.reasons()
+        reasons = self._poses.reasons() + self._matcher.reasons(now_ns) + self._streams.reasons()
         if not reasons and (match := self._matcher.match()) is not None:
             reasons = self._assembly.problems(match, self._streams.infos)
         reasons = reasons or self._build_reasons

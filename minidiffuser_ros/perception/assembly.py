@@ -31,7 +31,8 @@ PROPORTION_TOLERANCE = 0.02
 class ObservationAssembly:
     """Lifts matched sets of one robot's topics.
 
-    topics: camera name → its topics, which name the streams of the matcher, too. mounts: camera name → its pose.
+    topics: camera name → its topics, which name the streams of the matcher, too. mounts: camera name → its pose; the
+    mapping is kept, as poses may become known later.
     forward: joints [7] in rad → T_policy_tool [4, 4]. robot_volumes: as the ObservationBuilder wants them.
     max_width: distance of the open fingers in metres. Joint states are vectors [9]: joints, then both fingers in m.
     """
@@ -47,7 +48,7 @@ class ObservationAssembly:
     ) -> None:
         self.spec = spec
         self.topics = {name: topics[name] for name in spec.cameras}
-        self.mounts = dict(mounts)
+        self.mounts = mounts
         self._forward, self._max_width = forward, max_width
         self._builder = ObservationBuilder(spec, robot_volumes)
 
@@ -84,6 +85,8 @@ class ObservationAssembly:
 
     def _problems_of(self, camera: str, match: MatchedSet, infos: Mapping[str, Any]) -> list[str]:
         topics = self.topics[camera]
+        if camera not in self.mounts:
+            return [f"the pose of camera '{camera}' is not known yet"]
         if missing := [topic for key, topic in topics.infos(camera).items() if key not in infos]:
             return [f"nothing has arrived on {topic} yet" for topic in missing]
         lens_of_depth = (topics.depth_info, topics.depth_info) if topics.depth_info else (camera, topics.info)

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from minidiffuser_ros.contract.calibration import CalibrationRecord
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
@@ -50,6 +51,15 @@ def test_an_impossible_unit_of_depth_is_refused(scale: object) -> None:
         EpisodeInfo.from_custom_data({**INFO.to_custom_data(), "topics": json.dumps(topics)})
 
 
+def test_it_tells_where_its_calibration_came_from_and_older_episodes_that_do_not_are_read() -> None:
+    record = CalibrationRecord("front", "lab/cameras.yaml", "0" * 64, "2026-01-31T14:00:00+00:00", "hand_eye")
+    info = dataclasses.replace(INFO, calibrations=(record,))
+    data = info.to_custom_data()
+    assert EpisodeInfo.from_custom_data(data) == info
+    data.pop("calibration_records")
+    assert EpisodeInfo.from_custom_data(data) == INFO
+
+
 @pytest.mark.parametrize(
     ("key", "text", "complaint"),
     [
@@ -64,6 +74,8 @@ def test_an_impossible_unit_of_depth_is_refused(scale: object) -> None:
         ("spec", '{"voxel_size": 0.01}', "hash"),
         ("calibration", "[]", "hash"),
         ("topics", '{"cameras": 3}', "description"),
+        ("calibration_records", '[{"camera": "front"}]', "description"),
+        ("calibration_records", "3", "description"),
         ("topics", "[" * 100_000, "no JSON"),
         ("task", "{", "no JSON"),
     ],

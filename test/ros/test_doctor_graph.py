@@ -132,9 +132,9 @@ def test_the_command_compares_checkpoint_calibration_and_graph(rig: Rig, capsys:
     assert main(["doctor", "--only", "cameras,calibration,policy", "--listen", "1.0", "--json"]) == 0
     findings = {(f["group"], f["check"]): f for f in json.loads(capsys.readouterr().out)["findings"]}
     assert {f["state"] for f in findings.values()} <= {"ok", "warn"}, findings
-    assert findings["policy", "spec"]["state"] == findings["calibration", "file"]["state"] == "ok"
+    assert findings["policy", "spec"]["state"] == findings["calibration", "poses"]["state"] == "ok"
     assert findings["policy", "spec"]["found"].startswith("the observer makes what")
-    assert str(CALIBRATION) in findings["calibration", "file"]["found"]
+    assert str(CALIBRATION) in findings["calibration", "poses"]["found"]
 
 
 def test_the_command_exits_with_1_where_the_graph_is_broken(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
