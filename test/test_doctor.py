@@ -141,11 +141,23 @@ def test_an_arm_of_another_version_names_both_and_the_wheel(arm_of_version_5: st
     says(server, State.FAIL, "version 5", "the driver 1", "wheel for version 5")
 
 
-def test_an_arm_that_is_off_skips_what_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arm_that_is_off_says_what_to_switch_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handshake.connect_time_ms, "__defaults__", (1,))
     _, network, server = robot.robot_findings("127.0.0.1")
     says(network, State.FAIL, "nothing answers", "activate FCI")
-    says(server, State.SKIP)
+    says(server, State.FAIL, "nothing answers")
+
+
+def test_an_arm_that_another_client_owns_is_asked_no_more_than_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robot, "TIMEOUT_S", 0.3)
+    # Takes as many connections as the simulated arm does, and answers none of them.
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setattr(handshake.shake_hands, "__defaults__", (port,))
+        monkeypatch.setattr(handshake.connect_time_ms, "__defaults__", (port,))
+        owned = robot.server_finding("127.0.0.1", 10, 0.3)
+        says(owned, State.WARN, "another client owns the arm", "your arm node")
+        assert robot.network_finding("127.0.0.1", 1).state is not State.FAIL
 
 
 def test_without_an_address_no_arm_is_asked() -> None:

@@ -21,6 +21,10 @@ CONNECT, INCOMPATIBLE, PADDING = 0, 1, bytes(4)
 MAX_ANSWER = 4096
 
 
+class OwnedElsewhereError(ConnectionLostError):
+    """The arm takes connections, but talks to another client."""
+
+
 @dataclass(frozen=True)
 class Handshake:
     """The version that the arm's server speaks, and whether it took the one that was offered."""
@@ -30,12 +34,18 @@ class Handshake:
 
 
 def shake_hands(address: str, version: int, timeout_s: float, port: int = COMMAND_PORT) -> Handshake:
-    """Offer `version` and hang up. Raises ConnectionLostError where nobody listens, answers, or answers properly."""
+    """Offer `version` and hang up.
+
+    Raises OwnedElsewhereError where a connection is taken but not answered, and ConnectionLostError where nobody
+    listens or somebody does who is no arm.
+    """
+    connected = False
     try:
         with (
             socket.create_connection((address, port), timeout_s) as stream,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as states,
         ):
+            connected = True
             states.bind(("", 0))
             request = REQUEST.pack(version, states.getsockname()[1])
             stream.sendall(HEADER.pack(CONNECT, 0, HEADER.size + len(request)) + request)
@@ -44,12 +54,11 @@ def shake_hands(address: str, version: int, timeout_s: float, port: int = COMMAN
             if command != CONNECT or not HEADER.size + ANSWER.size <= size <= MAX_ANSWER:
                 raise ConnectionLostError(f"what listens at {address}:{port} is no Franka arm: check the address")
             status, server_version = ANSWER.unpack(_receive(stream, ANSWER.size, deadline))
-    except TimeoutError:
-        raise ConnectionLostError(
-            f"{address}:{port} accepts connections but does not answer: another client is connected; stop the arm "
-            "node or whatever else drives the arm"
-        ) from None
     except OSError as error:
+        if connected and isinstance(error, TimeoutError):
+            raise OwnedElsewhereError(
+                f"{address}:{port} accepts connections but does not answer: another client owns the arm"
+            ) from None
         raise ConnectionLostError(
             f"nothing answers at {address}:{port} ({error}): is the arm switched on, FCI activated and the address "
             "right?"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.handshake import Handshake, connect_time_ms, shake_hands, version_offered
+from minidiffuser_ros.arm.handshake import Handshake, OwnedElsewhereError, connect_time_ms, shake_hands, version_offered
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
 
@@ -67,7 +67,7 @@ def test_a_simulated_arm_says_its_version_and_is_free_again_afterwards(franka: S
 def test_an_arm_that_another_client_owns_is_told_from_one_that_is_off(franka: SimulatedFranka) -> None:
     with socket.create_connection((franka.address, 1337)):
         time.sleep(0.5)
-        with pytest.raises(ConnectionLostError, match="another client is connected"):
+        with pytest.raises(OwnedElsewhereError, match="another client owns the arm"):
             shake_hands(franka.address, 10, timeout_s=0.5)
 
 
