@@ -120,26 +120,15 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
     _check_cameras(settled)
     settled["calibration"] = ",".join(_resolved(part) for part in calibration_sources(settled["calibration"]))
     for name in ("params_file", "front_recording", "wrist_recording"):
-        if settled[name]:
-            settled[name] = _file(name, settled[name])
+        settled[name] = _file(name, settled[name]) if settled[name] else ""
+    # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
+    settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
     if "checkpoint" in settled:
         settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
     if settled.get("operator") == SCRIPTED and not simulated:
         raise ConfigurationError(f"operator '{SCRIPTED}' asks the simulator where to go: it cannot lead a real arm")
     settled["first_task"] = next(iter(settled.get("tasks", "").split()), "")
     return settled
-
-
-def _resolved(part: CalibrationSource) -> str:
-    """A part of `calibration` that processes in other folders understand."""
-    source = part.source if part.source == TF else _file("calibration", part.source)
-    return f"{part.camera}={source}" if part.camera else source
-
-
-def _file(name: str, value: str) -> str:
-    if not Path(value).is_file():
-        raise ConfigurationError(f"{name} '{value}' is no file")
-    return str(Path(value).resolve())
 
 
 def _check_cameras(settled: Mapping[str, str]) -> None:
@@ -153,6 +142,18 @@ def _check_cameras(settled: Mapping[str, str]) -> None:
             raise ConfigurationError(
                 f"camera {driver} needs {name}_serial, to tell the two cameras apart; with one only, set single_camera"
             )
+
+
+def _resolved(part: CalibrationSource) -> str:
+    """A part of `calibration` that processes in other folders understand."""
+    source = part.source if part.source == TF else _file("calibration", part.source)
+    return f"{part.camera}={source}" if part.camera else source
+
+
+def _file(name: str, value: str) -> str:
+    if not Path(value).is_file():
+        raise ConfigurationError(f"{name} '{value}' is no file")
+    return str(Path(value).resolve())
 
 
 def _checkpoint(value: str) -> Path:

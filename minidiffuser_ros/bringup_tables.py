@@ -132,7 +132,7 @@ POLICY = Bringup(
             "arm",
             {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
         ),
-        NodeEntry("observer", "observer", SEEN_BY),
+        NodeEntry("observer", "observer", {**SEEN_BY, "streams.frozen_after": ("frozen_after", int)}),
         NodeEntry(
             "policy",
             "policy",

@@ -42,6 +42,7 @@ def test_simulation_starts_four_nodes_and_moves_without_asking(checkpoint: dict[
     assert nodes["policy"].parameters["dry_run"] is False
     assert nodes["policy"].parameters["confirm"] is False
     assert nodes["observer"].parameters["calibration"] == CAMERAS
+    assert nodes["observer"].parameters["streams.frozen_after"] == 0
 
 
 def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpoint: dict[str, str]) -> None:
@@ -49,6 +50,7 @@ def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpo
     assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
     assert nodes["arm"].parameters["address"] == "172.16.0.2"
     assert nodes["arm"].parameters["dry_run"] is True
+    assert nodes["policy"].parameters["dry_run"] is True
     assert nodes["policy"].parameters["confirm"] is True
     assert (nodes["front"].package, nodes["front"].executable) == ("minidiffuser_ros", "realsense")
     assert (nodes["front"].parameters["serial"], nodes["wrist"].parameters["serial"]) == ("0123", "4567")
@@ -61,6 +63,7 @@ def test_the_driver_of_others_is_started_on_request_and_none_for_external_camera
     assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
     assert nodes["front"].package == "realsense2_camera"
     assert nodes["front"].parameters["serial_no"] == "0123"
+    assert "streams.frozen_after" not in nodes["observer"].parameters
     external = [node.name for node in plan("policy", {**checkpoint, **HARDWARE, "camera": "external"})]
     assert external == ["arm", "observer", "policy"]
 
@@ -158,7 +161,12 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
             assert not argument.choices or argument.default in argument.choices
         for node in table.nodes:
             assert set(node.only_if) <= set(names)
-            assert {source for source, _ in node.parameters.values()} <= {*names, "arm_address", "first_task"}
+            assert {source for source, _ in node.parameters.values()} <= {
+                *names,
+                "arm_address",
+                "first_task",
+                "frozen_after",
+            }
             assert all((installation.share_folder() / "config" / file).is_file() for file in node.files)
 
 

@@ -7,32 +7,33 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import PointCloud2
 
-from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.bridge.camera_poses import CameraPoses
+from minidiffuser_ros.bridge.camera_streams import CameraStreams
 from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import (
     cloud_from_points,
     fill_capture,
     header,
-    joint_positions,
     refuse_capture,
     stamp_to_ns,
 )
+from minidiffuser_ros.bridge.diagnostics import Diagnostics, Level
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
-from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
+from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
+from minidiffuser_ros.bridge.synchronizers import STAMPS, SYNCHRONIZERS, make_matcher
 from minidiffuser_ros.contract.calibration import CameraPoseSettings
-from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
+from minidiffuser_ros.contract.errors import ConfigurationError, ObservationError
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
 from minidiffuser_ros.perception.assembly import ObservationAssembly
@@ -69,6 +70,14 @@ class ObserverSettings(CameraPoseSettings):
             "read_only": True,
         },
     )
+    synchronizer: str = field(
+        default=STAMPS,
+        metadata={
+            "description": "who pairs colour and depth: this package by stamp, or ROS's message_filters",
+            "choices": SYNCHRONIZERS,
+            "read_only": True,
+        },
+    )
     streams: StreamSettings = field(default_factory=StreamSettings)
     spec: ObservationSpec = field(default_factory=ObservationSpec)
 
@@ -79,7 +88,6 @@ class ObserverNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("observer", **kwargs)
         self.settings = NodeParameters(self, ObserverSettings(), read_only=True).value
-        self._infos: dict[str, CameraInfo] = {}
         self._build_reasons: list[str] = []
         self._num_points = 0
         self._poses: CameraPoses | None = None
@@ -97,21 +105,24 @@ class ObserverNode(ManagedNode):
         self._assembly = ObservationAssembly(
             spec, self._topics, self._poses.mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
         )
-        self._matcher = self._assembly.matcher(self._joint_states, self.settings.streams)
+        self._matcher = make_matcher(
+            self.settings.synchronizer, self._assembly.groups, self._joint_states, self.settings.streams
+        )
         warm_up()
-        incoming = ReentrantCallbackGroup()
-        for camera, topics in self._topics.items():
-            for key, topic in topics.infos(camera).items():
-                self._subscribe(CameraInfo, topic, partial(self._infos.__setitem__, key), incoming)
-            for topic in (topics.color, topics.depth):
-                self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
-        self._subscribe(JointState, self._joint_states, self._on_joint_state, incoming)
+        self._streams = CameraStreams(self, self._topics, self._joint_states, self._matcher)
         # One observation at a time: the kinematics are not thread-safe, and two cores are not many.
         building = MutuallyExclusiveCallbackGroup()
         self._points = self.create_publisher(PointCloud2, "~/points", RELIABLE)
         self._status = self.create_publisher(ObserverStatus, "~/status", LATCHED)
+        self._diagnostics = Diagnostics(self)
         self._service = self.create_service(Capture, "~/capture", self._capture, callback_group=building)
-        self.create_timer(STATUS_PERIOD_S, self._publish_status, callback_group=MutuallyExclusiveCallbackGroup())
+        # A steady clock: the one that stamps are held against may jump or stand still.
+        self.create_timer(
+            STATUS_PERIOD_S,
+            self._publish_status,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
         if self.settings.points_rate_hz > 0:
             self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
         self._publish_status()
@@ -121,25 +132,8 @@ class ObserverNode(ManagedNode):
         if self._poses is not None:
             self._poses.close()
 
-    def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any], None], group: ReentrantCallbackGroup
-    ) -> None:
-        events = subscription_events(self, topic)
-        self.create_subscription(kind, topic, callback, SENSOR_DATA, callback_group=group, event_callbacks=events)
-
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
-
-    def _on_image(self, topic: str, message: Image) -> None:
-        self._matcher.push(topic, stamp_to_ns(message.header.stamp), message, self._now_ns())
-
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            state = joint_positions(message, STATE_NAMES)
-        except MessageError as error:
-            self._matcher.report_fault(self._joint_states, f"{self._joint_states}: {error}")
-            return
-        self._matcher.push(self._joint_states, stamp_to_ns(message.header.stamp), state, self._now_ns())
 
     def _capture(self, request: Capture.Request, response: Capture.Response) -> Capture.Response:
         not_before_ns, started = stamp_to_ns(request.not_before), time.perf_counter()
@@ -157,9 +151,9 @@ class ObserverNode(ManagedNode):
         if not (math.isfinite(timeout_s) and 0.0 <= timeout_s <= MAX_TIMEOUT_S):
             raise ObservationError([f"timeout_s must lie between 0 and {MAX_TIMEOUT_S:.0f} s, got {timeout_s}"])
         deadline = time.monotonic() + timeout_s
-        match = self._matcher.match(not_before_ns)
+        match = self._matcher.wait_match(not_before_ns, 0.0, self._now_ns)
         while match is None and (left := deadline - time.monotonic()) > 0 and not self.ended.is_set():
-            match = self._matcher.wait_match(not_before_ns, min(left, WAIT_SLICE_S))
+            match = self._matcher.wait_match(not_before_ns, min(left, WAIT_SLICE_S), self._now_ns)
         if match is None:
             reasons = self._matcher.reasons(self._now_ns(), not_before_ns)
             raise ObservationError(reasons or [f"no complete set of pictures arrived within {timeout_s:.1f} s"])
@@ -168,7 +162,7 @@ class ObserverNode(ManagedNode):
     def _observation(self, match: MatchedSet) -> Observation:
         """Lift a matched set. Raises ObservationError with every reason why it cannot."""
         try:
-            observation = self._assembly.assemble(match, self._infos)
+            observation = self._assembly.assemble(match, self._streams.infos)
         except ObservationError as error:
             self._build_reasons = error.reasons
             raise
@@ -188,14 +182,16 @@ class ObserverNode(ManagedNode):
         assert self._poses is not None
         self._poses.tell()
         now_ns = self._now_ns()
-        infos = [entry for camera, topics in self._topics.items() for entry in topics.infos(camera).items()]
-        missing = [topic for key, topic in infos if key not in self._infos]
-        reasons = self._poses.reasons() + self._matcher.reasons(now_ns)
-        reasons += [f"nothing has arrived on {topic} yet" for topic in missing]
+        reasons = self._poses.reasons() + self._matcher.reasons(now_ns) + self._streams.reasons()
+        if not reasons and (match := self._matcher.match()) is not None:
+            reasons = self._assembly.problems(match, self._streams.infos)
         reasons = reasons or self._build_reasons
         message = ObserverStatus(ready=not reasons, reasons=reasons, points=self._num_points)
         message.header = header(self.settings.spec.policy_frame, now_ns)
         self._status.publish(message)
+        values = {topic: f"{rate:.1f} Hz" for topic, rate in self._streams.rates_hz().items()}
+        level = Level.ERROR if reasons else Level.OK
+        self._diagnostics.tell(level, "; ".join(reasons) or "ready", {**values, "points": self._num_points})
 
 
 def _cloud(observation: Observation) -> PointCloud2:

@@ -32,15 +32,6 @@ def test_it_comes_back_from_text_as_it_was() -> None:
     assert EpisodeInfo.from_custom_data(INFO.labelled("success").to_custom_data()).outcome == "success"
 
 
-def test_it_tells_where_its_calibration_came_from_and_older_episodes_that_do_not_are_read() -> None:
-    record = CalibrationRecord("front", "lab/cameras.yaml", "0" * 64, "2026-01-31T14:00:00+00:00", "hand_eye")
-    info = dataclasses.replace(INFO, calibrations=(record,))
-    data = info.to_custom_data()
-    assert EpisodeInfo.from_custom_data(data) == info
-    data.pop("calibration_records")
-    assert EpisodeInfo.from_custom_data(data) == INFO
-
-
 def test_depth_with_intrinsics_and_a_unit_of_its_own_comes_back_and_costs_the_others_nothing() -> None:
     camera = CameraTopics("/front/color", "/front/depth", "/front/info", "/front/depth_info", 0.0001)
     topics = dataclasses.replace(INFO.topics, cameras={"front": camera})
@@ -58,6 +49,15 @@ def test_an_impossible_unit_of_depth_is_refused(scale: object) -> None:
     topics["cameras"]["front"]["depth_scale"] = scale
     with pytest.raises(EpisodeError, match="description"):
         EpisodeInfo.from_custom_data({**INFO.to_custom_data(), "topics": json.dumps(topics)})
+
+
+def test_it_tells_where_its_calibration_came_from_and_older_episodes_that_do_not_are_read() -> None:
+    record = CalibrationRecord("front", "lab/cameras.yaml", "0" * 64, "2026-01-31T14:00:00+00:00", "hand_eye")
+    info = dataclasses.replace(INFO, calibrations=(record,))
+    data = info.to_custom_data()
+    assert EpisodeInfo.from_custom_data(data) == info
+    data.pop("calibration_records")
+    assert EpisodeInfo.from_custom_data(data) == INFO
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""Which protocol a Franka arm speaks: the first two messages of libfranka's connection, and nothing after them.
+
+Commands nothing and changes no setting of the arm; needs no driver, so that it can tell which one to install.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minidiffuser_ros.contract.errors import ConnectionLostError
+
+COMMAND_PORT = 1337
+# libfranka's research interface, little-endian and packed: command, number and size of a message with its header; then
+# of a request to connect the version and a UDP port, of the answer its status and the version of the robot's server.
+HEADER, REQUEST, ANSWER = struct.Struct("<III"), struct.Struct("<HH"), struct.Struct("<HH")
+CONNECT, INCOMPATIBLE, PADDING = 0, 1, bytes(4)
+MAX_ANSWER = 4096
+
+
+class OwnedElsewhereError(ConnectionLostError):
+    """The arm takes connections, but talks to another client."""
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """The version that the arm's server speaks, and whether it took the one that was offered."""
+
+    server_version: int
+    accepted: bool
+
+
+def shake_hands(address: str, version: int, timeout_s: float, port: int = COMMAND_PORT) -> Handshake:
+    """Offer `version` and hang up.
+
+    Raises OwnedElsewhereError where a connection is taken but not answered, and ConnectionLostError where nobody
+    listens or somebody does who is no arm.
+    """
+    connected = False
+    try:
+        with (
+            socket.create_connection((address, port), timeout_s) as stream,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as states,
+        ):
+            connected = True
+            states.bind(("", 0))
+            request = REQUEST.pack(version, states.getsockname()[1])
+            stream.sendall(HEADER.pack(CONNECT, 0, HEADER.size + len(request)) + request)
+            deadline = time.monotonic() + timeout_s
+            command, _, size = HEADER.unpack(_receive(stream, HEADER.size, deadline))
+            if command != CONNECT or not HEADER.size + ANSWER.size <= size <= MAX_ANSWER:
+                raise ConnectionLostError(f"what listens at {address}:{port} is no Franka arm: check the address")
+            status, server_version = ANSWER.unpack(_receive(stream, ANSWER.size, deadline))
+    except OSError as error:
+        if connected and isinstance(error, TimeoutError):
+            raise OwnedElsewhereError(
+                f"{address}:{port} accepts connections but does not answer: another client owns the arm"
+            ) from None
+        raise ConnectionLostError(
+            f"nothing answers at {address}:{port} ({error}): is the arm switched on, FCI activated and the address "
+            "right?"
+        ) from error
+    return Handshake(server_version, status == 0)
+
+
+def version_offered(connect: Callable[[], object], address: str, timeout_s: float, port: int = COMMAND_PORT) -> int:
+    """The version that a driver offers to an arm: `connect` makes it begin to connect to this loopback address.
+
+    The driver is told that its version does not fit. Raises ConnectionLostError where it does not come in time.
+    """
+    try:
+        with socket.create_server((address, port)) as server:
+            server.settimeout(timeout_s)
+            connect()
+            stream, _ = server.accept()
+            with stream:
+                deadline = time.monotonic() + timeout_s
+                command, number, _ = HEADER.unpack(_receive(stream, HEADER.size, deadline))
+                version, _ = REQUEST.unpack(_receive(stream, REQUEST.size, deadline))
+                answer = ANSWER.pack(INCOMPATIBLE, 0) + PADDING
+                stream.sendall(HEADER.pack(command, number, HEADER.size + len(answer)) + answer)
+    except OSError as error:
+        raise ConnectionLostError(f"the driver did not connect to {address}:{port}: {error}") from error
+    return int(version)
+
+
+def connect_time_ms(address: str, timeout_s: float, port: int = COMMAND_PORT) -> float:
+    """How long a TCP connection takes to open, in ms: one way there and one back. Raises ConnectionLostError."""
+    start = time.perf_counter()
+    try:
+        socket.create_connection((address, port), timeout_s).close()
+    except OSError as error:
+        raise ConnectionLostError(f"nothing answers at {address}:{port}: {error}") from error
+    return (time.perf_counter() - start) * 1e3
+
+
+def _receive(stream: socket.socket, size: int, deadline: float) -> bytes:
+    data = b""
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        stream.settimeout(left)
+        chunk = stream.recv(size - len(data))
+        if not chunk:
+            raise ConnectionResetError("it hung up")
+        data += chunk
+    return data
