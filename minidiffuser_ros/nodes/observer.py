@@ -83,7 +83,10 @@ class ObserverSettings(CameraPoseSettings):
 
 
 class ObserverNode(ManagedNode):
-    """Serves `~/capture`, publishes `~/points` and `~/status`."""
+    """Serves `~/capture`, publishes `~/status`, and with each observation `~/points` and `~/surroundings`.
+
+    The points are the observation's; the surroundings are all that was seen around the robot, for planners.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("observer", **kwargs)
@@ -113,6 +116,7 @@ class ObserverNode(ManagedNode):
         # One observation at a time: the kinematics are not thread-safe, and two cores are not many.
         building = MutuallyExclusiveCallbackGroup()
         self._points = self.create_publisher(PointCloud2, "~/points", RELIABLE)
+        self._surroundings = self.create_publisher(PointCloud2, "~/surroundings", RELIABLE)
         self._status = self.create_publisher(ObserverStatus, "~/status", LATCHED)
         self._diagnostics = Diagnostics(self)
         self._service = self.create_service(Capture, "~/capture", self._capture, callback_group=building)
@@ -144,7 +148,6 @@ class ObserverNode(ManagedNode):
         except ObservationError as error:
             return refuse_capture(response, error)
         lift_ms = (time.perf_counter() - started) * 1e3
-        self._points.publish(_cloud(observation))
         return fill_capture(response, observation, lift_ms)
 
     def _await_match(self, not_before_ns: int, timeout_s: float) -> MatchedSet:
@@ -160,13 +163,18 @@ class ObserverNode(ManagedNode):
         return match
 
     def _observation(self, match: MatchedSet) -> Observation:
-        """Lift a matched set. Raises ObservationError with every reason why it cannot."""
+        """Lift a matched set, and publish it. Raises ObservationError with every reason why it cannot."""
         try:
-            observation = self._assembly.assemble(match, self._streams.infos)
+            observation, surroundings = self._assembly.assemble_with_surroundings(match, self._streams.infos)
         except ObservationError as error:
             self._build_reasons = error.reasons
             raise
         self._build_reasons, self._num_points = [], len(observation.points)
+        for publisher, (points, colors) in (
+            (self._points, (observation.points, observation.colors)),
+            (self._surroundings, surroundings),
+        ):
+            publisher.publish(cloud_from_points(points, colors, observation.spec.policy_frame, observation.stamp_ns))
         return observation
 
     def _publish_points(self) -> None:
@@ -174,7 +182,7 @@ class ObserverNode(ManagedNode):
         if match is None:
             return
         try:
-            self._points.publish(_cloud(self._observation(match)))
+            self._observation(match)
         except ObservationError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
 
@@ -192,11 +200,6 @@ class ObserverNode(ManagedNode):
         values = {topic: f"{rate:.1f} Hz" for topic, rate in self._streams.rates_hz().items()}
         level = Level.ERROR if reasons else Level.OK
         self._diagnostics.tell(level, "; ".join(reasons) or "ready", {**values, "points": self._num_points})
-
-
-def _cloud(observation: Observation) -> PointCloud2:
-    frame = observation.spec.policy_frame
-    return cloud_from_points(observation.points, observation.colors, frame, observation.stamp_ns)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from minidiffuser_ros.contract.episode import CameraTopics
 from minidiffuser_ros.contract.errors import MessageError, ObservationError
 from minidiffuser_ros.contract.observation import CameraMount, Observation, ObservationSpec
 from minidiffuser_ros.geometry.transform import transform_from
-from minidiffuser_ros.perception.builder import CameraView, ObservationBuilder, RobotVolumes
+from minidiffuser_ros.perception.builder import CameraView, Cloud, ObservationBuilder, RobotVolumes
 from minidiffuser_ros.perception.decoding import (
     camera_from_info,
     check_color,
@@ -67,6 +67,10 @@ class ObservationAssembly:
 
         Raises ObservationError with every reason why it cannot.
         """
+        return self.assemble_with_surroundings(match, infos)[0]
+
+    def assemble_with_surroundings(self, match: MatchedSet, infos: Mapping[str, Any]) -> tuple[Observation, Cloud]:
+        """`assemble`, and the whole cloud, of which the observation keeps some points."""
         if problems := self.problems(match, infos):
             raise ObservationError(problems)
         try:
@@ -75,7 +79,7 @@ class ObservationAssembly:
             state = match.states[max(match.stamps_ns, key=match.stamps_ns.__getitem__)]
             joints = state[:7]
             opening = opening_of(state[7:], self._max_width)
-            return self._builder.build(views, joints, opening, self._forward(joints), match.newest_ns)
+            return self._builder.build_with_surroundings(views, joints, opening, self._forward(joints), match.newest_ns)
         except MessageError as error:
             raise ObservationError([str(error)]) from error
 

@@ -68,6 +68,10 @@ def _sampled(
     return color[rows[:, None], columns[None, :]], seen
 
 
+Cloud = tuple[NDArray[np.float32], NDArray[np.uint8]]
+"""Points [N, 3] in metres in the policy frame and their colours [N, 3]."""
+
+
 class ObservationBuilder:
     """Lift, crop, merge, remove table and robot, voxel grid, outliers, thin: always in this order.
 
@@ -87,6 +91,17 @@ class ObservationBuilder:
         stamp_ns: int,
     ) -> Observation:
         """The observation of these views. Raises ObservationError with every reason why there is none."""
+        return self.build_with_surroundings(views, joint_positions, opening, T_policy_tool, stamp_ns)[0]
+
+    def build_with_surroundings(
+        self,
+        views: Sequence[CameraView],
+        joint_positions: NDArray[np.floating],
+        opening: float,
+        T_policy_tool: NDArray[np.floating],
+        stamp_ns: int,
+    ) -> tuple[Observation, Cloud]:
+        """`build`, and the cloud before it was thinned: a policy does with some of its points, a planner does not."""
         if reasons := self._problems_of_views(views) + _problems_of_arm(joint_positions, opening):
             raise ObservationError(reasons)
         clouds = [lift(view) for view in views]
@@ -94,7 +109,7 @@ class ObservationBuilder:
 
     def build_from_clouds(
         self,
-        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        clouds: Sequence[Cloud],
         joint_positions: NDArray[np.floating],
         opening: float,
         T_policy_tool: NDArray[np.floating],
@@ -103,16 +118,16 @@ class ObservationBuilder:
         """`build` for what others have lifted: points [N, 3] in metres in the policy frame and colours [N, 3]."""
         if reasons := _problems_of_arm(joint_positions, opening):
             raise ObservationError(reasons)
-        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)
+        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)[0]
 
     def _from_clouds(
         self,
-        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        clouds: Sequence[Cloud],
         joint_positions: NDArray[np.floating],
         opening: float,
         T_policy_tool: NDArray[np.floating],
         stamp_ns: int,
-    ) -> Observation:
+    ) -> tuple[Observation, Cloud]:
         clouds = [self._crop(*cloud) for cloud in clouds]
         points = np.concatenate([cloud[0] for cloud in clouds])
         colors = np.concatenate([cloud[1] for cloud in clouds])
@@ -130,9 +145,10 @@ class ObservationBuilder:
                     "check the cameras' poses"
                 ]
             )
+        surroundings = points, colors
         points, colors = thin(points, colors, self.spec.max_points)
         position, quat_wxyz = pose_of(T_policy_tool)
-        return Observation(
+        observation = Observation(
             points,
             colors,
             position,
@@ -142,6 +158,7 @@ class ObservationBuilder:
             int(stamp_ns),
             self.spec,
         )
+        return observation, surroundings
 
     def _problems_of_views(self, views: Sequence[CameraView]) -> list[str]:
         reasons = [
@@ -154,9 +171,7 @@ class ObservationBuilder:
                 reasons.append(f"the pose of camera '{view.name}' is not finite")
         return reasons
 
-    def _crop(
-        self, points: NDArray[np.float32], colors: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _crop(self, points: NDArray[np.float32], colors: NDArray[np.uint8]) -> Cloud:
         """Keep what lies inside the workspace and above the table."""
         low = np.array(self.spec.workspace_min, np.float32)
         low[2] = max(low[2], self.spec.table_height + self.spec.table_margin)

@@ -153,7 +153,9 @@ class Rig:
         self.diagnoses: list[DiagnosticStatus] = []
         self.clouds: list[PointCloud2] = []
         self.client.create_subscription(ObserverStatus, "observer/status", self.statuses.append, LATCHED)
+        self.surroundings: list[PointCloud2] = []
         self.client.create_subscription(PointCloud2, "observer/points", self.clouds.append, RELIABLE)
+        self.client.create_subscription(PointCloud2, "observer/surroundings", self.surroundings.append, RELIABLE)
         self.client.create_subscription(
             DiagnosticArray, "/diagnostics", lambda array: self.diagnoses.extend(array.status), RELIABLE
         )

@@ -52,6 +52,17 @@ def test_the_slab_is_seen_where_it_lies_in_both_depth_encodings(rig: Rig, encodi
     assert cloud.width == len(points)
 
 
+def test_what_a_planner_needs_to_see_is_not_thinned() -> None:
+    with running(spec__max_points=64) as rig:
+        answer = rig.capture()
+        assert answer.success, answer.message
+        points, _ = points_from_cloud(answer.points)
+        surroundings, _ = points_from_cloud(eventually(lambda: rig.surroundings[-1:])[0])
+    assert len(points) == 64
+    assert len(surroundings) > 400
+    assert {tuple(p) for p in points} <= {tuple(p) for p in surroundings}
+
+
 def test_a_capture_waits_for_pictures_taken_after_the_given_stamp(rig: Rig) -> None:
     assert rig.capture().success
     later = rig.now_ns() + 400_000_000
