@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import runpy
 import sys
 import types
@@ -90,6 +91,17 @@ def test_a_recording_is_played_in_place_of_a_camera(checkpoint: dict[str, str], 
     assert f"-p recording:='{path}'" in " ".join(process_of(nodes["front"]).command)
 
 
+def test_poses_may_come_from_tf_or_from_a_file_for_each_camera(checkpoint: dict[str, str]) -> None:
+    relative = os.path.relpath(CAMERAS)
+    for given, settled in (
+        ("tf", "tf"),
+        (f"front={relative},wrist=tf", f"front={CAMERAS},wrist=tf"),
+        (relative, CAMERAS),
+    ):
+        nodes = {node.name: node for node in plan("policy", {**checkpoint, **HARDWARE, "calibration": given})}
+        assert nodes["observer"].parameters["calibration"] == settled
+
+
 def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
     nodes = plan("policy", {**checkpoint, **HARDWARE, "dry_run": "false", "confirm": "false", "speed": "0.1"})
     arm = next(node for node in nodes if node.name == "arm")
@@ -105,6 +117,7 @@ def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
         ({"robot_ip": "172.16.0.2"}, "camera"),
         ({**HARDWARE, "calibration": ""}, "calibration"),
         ({**HARDWARE, "calibration": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({**HARDWARE, "calibration": "front=tf,wrist=/nowhere.calib"}, "/nowhere.calib"),
         ({**HARDWARE, "wrist_serial": ""}, "wrist_serial"),
         ({**HARDWARE, "camera": "realsense_ros", "wrist_serial": ""}, "wrist_serial"),
         ({**HARDWARE, "camera": "external", "front_recording": "a.db3"}, "front_recording"),

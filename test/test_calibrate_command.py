@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,15 @@ def run(*arguments: object) -> int:
     parser = argparse.ArgumentParser()
     calibrate.add_arguments(parser)
     return calibrate.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_without_opencv_or_with_an_old_one_a_sentence_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (None, types.ModuleType("cv2")):
+        monkeypatch.setitem(sys.modules, "cv2", module)
+        with pytest.raises(ConfigurationError, match="needs OpenCV"):
+            run("board", "--out", tmp_path / "board.pdf")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Deadman, ServoReport, came_to_rest
+from minidiffuser_ros.arm.servo import ServoReport, came_to_rest
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError
 
 GUIDED = "is led by hand"

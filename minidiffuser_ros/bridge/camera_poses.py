@@ -18,6 +18,8 @@ from minidiffuser_ros.contract.errors import ConfigurationError, MessageError
 from minidiffuser_ros.contract.observation import CameraMount
 from minidiffuser_ros.perception.calibration import read_calibration
 
+MAX_CLOCK_DIFFERENCE_DAYS = 0.1
+
 
 class CameraPoses:
     """Mounts and records of a node's cameras. Those from files are there at once, those from TF when TF has them.
@@ -48,10 +50,16 @@ class CameraPoses:
         return [sentence for name in self._cameras if name not in self.mounts if (sentence := self._look_up(name))]
 
     def warnings(self) -> list[str]:
-        """One sentence for each calibration older than the setting allows."""
+        """One sentence for each calibration older than the setting allows, or dated in the future."""
         limit, now = self._settings.max_calibration_age_days, datetime.now(UTC)
         ages = [(record, record.age_days(now)) for record in self.records]
-        return [
+        early = [
+            f"the calibration of camera '{record.camera}' in {record.source} is dated {record.date}, in the future: "
+            "check the clock of this machine and of the one that calibrated"
+            for record, age in ages
+            if age is not None and age < -MAX_CLOCK_DIFFERENCE_DAYS
+        ]
+        return early + [
             f"the calibration of camera '{record.camera}' in {record.source} is {age:.0f} days old, warned of from "
             f"{limit:g}: calibrate anew, or check it (minidiffuser calibrate check)"
             for record, age in ages

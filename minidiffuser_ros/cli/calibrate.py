@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 
 from minidiffuser_ros.cli import calibrate_take, calibrate_use
+from minidiffuser_ros.contract.errors import ConfigurationError
 
 HELP = "Find where a camera sits on the arm's base or hand, from views of a printed board, and check it."
 EPILOG = """examples:
@@ -37,5 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the verb; returns its exit code."""
+    """Run the verb; returns its exit code. Raises ConfigurationError where OpenCV is missing or too old."""
+    try:
+        aruco = importlib.import_module("cv2").aruco
+    except (ImportError, AttributeError):
+        aruco = None
+    if not hasattr(aruco, "CharucoDetector"):  # distributions have older ones than PyPI
+        raise ConfigurationError(
+            "calibration needs OpenCV 4.10 or newer, which is missing: pip install 'minidiffuser_ros[calibration]'"
+        )
     return int(args.run_verb(args))

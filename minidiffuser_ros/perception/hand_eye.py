@@ -13,8 +13,9 @@ reprojection error of all corners in all views is minimised over T_parent_camera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -60,6 +61,14 @@ class HandEyeSettings:
         default=4.0,
         metadata={"description": "a view this many times the median residual is dropped", "range": (1.5, 100.0)},
     )
+    max_rms_px: float = field(
+        default=5.0,
+        metadata={
+            "description": "views that disagree by more have no common solution",
+            "unit": "px",
+            "range": (0.5, 1000.0),
+        },
+    )
     outlier_px: float = field(
         default=2.0,
         metadata={"description": "a view with a smaller residual never is", "unit": "px", "range": (0.0, 100.0)},
@@ -91,7 +100,8 @@ class HandEye:
     """A solution. Frames as above; standard deviations along the worst direction, the views taken as independent.
 
     leave_one_out: largest change of the camera's pose (mm, deg) when one view is left out, and the view.
-    turn_deg: root mean square of the hand's turns about its three main axes, descending.
+    turn_deg: root mean square of the hand's turns about its three main axes, descending. board_scale: how many times
+    as large as given the board is by the arm's motions, and the standard deviation of that.
     """
 
     on_hand: bool
@@ -104,34 +114,52 @@ class HandEye:
     std_deg: float
     leave_one_out: tuple[float, float, str]
     turn_deg: tuple[float, float, float]
+    board_scale: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """Views as arrays, the frames already turned so that both mounts look the same."""
+    """Views as arrays, the frames already turned so that both mounts look the same. T corners in V views."""
 
     views: tuple[BoardView, ...]
     T_other_parent: tuple[Array, ...]
     camera: PinholeCamera
 
     def without(self, index: int) -> _Problem:
-        keep = [i for i in range(len(self.views)) if i != index]
-        return self.only(keep)
+        return self.only([i for i in range(len(self.views)) if i != index])
 
     def only(self, keep: Sequence[int]) -> _Problem:
         return _Problem(tuple(self.views[i] for i in keep), tuple(self.T_other_parent[i] for i in keep), self.camera)
 
-    def board_in_camera(self, X: Array, Z: Array) -> list[Array]:
-        """T_camera_board [4, 4] of every view that the solution T_parent_camera, T_other_board predicts."""
-        return [invert(M @ X) @ Z for M in self.T_other_parent]
+    @cached_property
+    def view_of(self) -> NDArray[np.intp]:
+        """Index [T] of the view that each corner belongs to."""
+        return np.repeat(np.arange(len(self.views)), [len(view.corners.pixels) for view in self.views])
 
-    def errors(self, X: Array, Z: Array) -> list[Array]:
-        """Predicted minus seen pixels [N, 2] of every view."""
-        found = []
-        for view, pose in zip(self.views, self.board_in_camera(X, Z), strict=True):
-            pixels = self.camera.project(apply(pose, view.corners.board_points))
-            found.append(np.nan_to_num(pixels - view.corners.pixels, nan=BEHIND_PX))
-        return found
+    @cached_property
+    def _corners(self) -> tuple[Array, Array]:
+        corners = [view.corners for view in self.views]
+        return np.concatenate([c.board_points for c in corners]), np.concatenate([c.pixels for c in corners])
+
+    @cached_property
+    def _T_parent_other(self) -> Array:
+        return np.stack([invert(move) for move in self.T_other_parent])
+
+    def board_in_camera(self, X: Array, Z: Array) -> Array:
+        """T_camera_board [V, 4, 4] that the solution T_parent_camera, T_other_board predicts."""
+        return np.asarray(invert(X) @ self._T_parent_other @ Z)
+
+    def errors(self, X: Array, Z: Array, board_scale: float = 1.0) -> Array:
+        """Predicted minus seen pixels [T, 2]."""
+        points, pixels = self._corners
+        poses = self.board_in_camera(X, Z)[self.view_of]
+        in_camera = np.einsum("tij,tj->ti", poses[:, :3, :3], board_scale * points) + poses[:, :3, 3]
+        return np.nan_to_num(self.camera.project(in_camera) - pixels, nan=BEHIND_PX)
+
+    def rms(self, X: Array, Z: Array) -> Array:
+        """Root mean square error [V] in pixels of every view."""
+        squared = (self.errors(X, Z) ** 2).sum(axis=1)
+        return np.asarray(np.sqrt(np.bincount(self.view_of, squared) / np.bincount(self.view_of)))
 
 
 def solve_hand_eye(
@@ -156,19 +184,26 @@ def solve_hand_eye(
         dropped += [problem.views[i].name for i in wrong]
         problem = problem.only([i for i in range(len(problem.views)) if i not in wrong])
         _check_views(problem.views, settings, dropped)
+    rms_px = float(np.sqrt((problem.errors(X, Z) ** 2).sum(axis=1).mean()))
+    if rms_px > settings.max_rms_px:
+        raise ConfigurationError(
+            f"the views contradict each other: with the best pose the corners are off by {rms_px:.1f} px, at most "
+            f"{settings.max_rms_px:g} are allowed: check whether the camera is on the hand (on_hand is "
+            f"{str(on_hand).lower()}), that the arm's poses belong to the pictures, and that the board did not slip"
+        )
     std_mm, std_deg = _uncertainty(problem, X, Z, settings)
-    errors = np.concatenate(problem.errors(X, Z))
     return HandEye(
         on_hand,
         X,
         Z,
         _residuals(problem, X, Z),
         tuple(dropped),
-        float(np.sqrt((errors**2).sum(axis=1).mean())),
+        rms_px,
         std_mm,
         std_deg,
         _leave_one_out(problem, X, Z, settings),
         _turns_deg(problem.views),
+        _board_scale(problem, X, Z, settings),
     )
 
 
@@ -213,7 +248,7 @@ def _best_start(problem: _Problem) -> tuple[Array, Array]:
         start = _closed_form(problem.only(subset.tolist()))
         if start is None:
             continue
-        error = float(np.median([np.sqrt((e**2).sum(axis=1).mean()) for e in problem.errors(*start)]))
+        error = float(np.median(problem.rms(*start)))
         if error < best_error:
             best, best_error = start, error
     if best is None:
@@ -255,7 +290,7 @@ def _refined(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) -
     """The poses with the least robust reprojection error, from a start near them."""
 
     def residuals(change: Array) -> Array:
-        return np.concatenate(problem.errors(_moved(X, change[:6]), _moved(Z, change[6:]))).ravel()
+        return problem.errors(_moved(X, change[:6]), _moved(Z, change[6:])).ravel()
 
     found = least_squares(
         residuals, np.zeros(NUM_PARAMETERS), loss="soft_l1", f_scale=settings.robust_px, x_scale="jac", xtol=1e-10
@@ -265,7 +300,7 @@ def _refined(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) -
 
 def _outliers(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) -> list[int]:
     """Views that contradict the others, at most a third of them in one round."""
-    errors = np.array([np.sqrt((e**2).sum(axis=1).mean()) for e in problem.errors(X, Z)])
+    errors = problem.rms(X, Z)
     limit = max(settings.outlier_px, settings.outlier_factor * float(np.median(errors)))
     worst = np.argsort(-errors)[: max(1, len(errors) // 3)]
     return [int(i) for i in worst if errors[i] > limit]
@@ -273,36 +308,63 @@ def _outliers(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) 
 
 def _residuals(problem: _Problem, X: Array, Z: Array) -> tuple[ViewResidual, ...]:
     found = []
-    for view, error, pose in zip(problem.views, problem.errors(X, Z), problem.board_in_camera(X, Z), strict=True):
+    for view, px, pose in zip(problem.views, problem.rms(X, Z), problem.board_in_camera(X, Z), strict=True):
         middle = view.corners.board_points.mean(axis=0)
         mm = 1e3 * float(np.linalg.norm(apply(pose, middle) - apply(view.T_camera_board, middle)))
         deg = pose_difference(pose, view.T_camera_board)[1]
-        found.append(ViewResidual(view.name, float(np.sqrt((error**2).sum(axis=1).mean())), mm, deg))
+        found.append(ViewResidual(view.name, float(px), mm, deg))
     return tuple(found)
 
 
 def _uncertainty(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) -> tuple[float, float]:
-    """Standard deviations in mm and degrees of the camera's pose along the worst direction.
+    """Standard deviations in mm and degrees of the camera's pose along the worst direction."""
+
+    def errors(change: Array) -> Array:
+        return problem.errors(_moved(X, change[:6]), _moved(Z, change[6:]))
+
+    covariance = _covariance(errors, np.zeros(NUM_PARAMETERS), problem.view_of, settings)
+    turn, shift = np.linalg.eigvalsh(covariance[:3, :3])[-1], np.linalg.eigvalsh(covariance[3:6, 3:6])[-1]
+    return 1e3 * float(np.sqrt(max(shift, 0.0))), float(np.rad2deg(np.sqrt(max(turn, 0.0))))
+
+
+def _board_scale(problem: _Problem, X: Array, Z: Array, settings: HandEyeSettings) -> tuple[float, float]:
+    """The board's size over the given one, estimated with the poses, and its standard deviation.
+
+    The arm measures lengths, too: what it says about the board tells a print that was scaled.
+    """
+
+    def errors(change: Array) -> Array:
+        return problem.errors(_moved(X, change[:6]), _moved(Z, change[6:12]), 1.0 + change[12])
+
+    found = least_squares(
+        lambda change: errors(change).ravel(), np.zeros(NUM_PARAMETERS + 1),
+        loss="soft_l1", f_scale=settings.robust_px, x_scale="jac", xtol=1e-10,
+    )  # fmt: skip
+    covariance = _covariance(errors, found.x, problem.view_of, settings)
+    return 1.0 + float(found.x[12]), float(np.sqrt(max(covariance[12, 12], 0.0)))
+
+
+def _covariance(
+    errors: Callable[[Array], Array], at: Array, view_of: NDArray[np.intp], settings: HandEyeSettings
+) -> Array:
+    """Covariance [P, P] of parameters [P] that minimise `errors` [T, 2] of corners in the views `view_of` [T].
 
     The sandwich estimator (J'J)^-1 (Σ g g') (J'J)^-1 with one gradient g a view: the corners of a view share the error
     of the arm's pose, so that taken as independent they would promise far too much.
     """
 
-    def errors(change: Array) -> Array:
-        moved = problem.errors(_moved(X, change[:6]), _moved(Z, change[6:]))
-        return np.concatenate([_robust(error, settings.robust_px).ravel() for error in moved])
+    def robust(change: Array) -> Array:
+        return _robust(errors(change), settings.robust_px)
 
-    step = 1e-6
-    J = np.stack([(errors(step * e) - errors(-step * e)) / (2 * step) for e in np.eye(NUM_PARAMETERS)], axis=1)
-    residuals, ends = errors(np.zeros(NUM_PARAMETERS)), np.cumsum([2 * len(v.corners.pixels) for v in problem.views])
-    gradients = [j.T @ r for j, r in zip(np.split(J, ends[:-1]), np.split(residuals, ends[:-1]), strict=True)]
-    inverse = np.linalg.pinv(J.T @ J)
-    count = len(problem.views)
-    # As many equations as parameters a view can settle are used up by the fit.
-    correction = count / max(1, count - NUM_PARAMETERS // 6)
-    covariance = correction * inverse @ (np.stack(gradients).T @ np.stack(gradients)) @ inverse
-    turn, shift = np.linalg.eigvalsh(covariance[:3, :3])[-1], np.linalg.eigvalsh(covariance[3:6, 3:6])[-1]
-    return 1e3 * float(np.sqrt(max(shift, 0.0))), float(np.rad2deg(np.sqrt(max(turn, 0.0))))
+    step, count = 1e-6, len(at)
+    J = np.stack([(robust(at + step * e) - robust(at - step * e)) / (2.0 * step) for e in np.eye(count)])  # [P, T, 2]
+    products = np.einsum("ptk,tk->pt", J, robust(at))
+    gradients = np.stack([np.bincount(view_of, row) for row in products])  # [P, V]
+    inverse = np.linalg.pinv(np.einsum("ptk,qtk->pq", J, J))
+    # A view gives six equations about poses: as many views as the parameters take up tell nothing of the scatter.
+    views = gradients.shape[1]
+    correction = views / max(1.0, views - count / 6.0)
+    return np.asarray(correction * inverse @ (gradients @ gradients.T) @ inverse)
 
 
 def _robust(error: Array, scale: float) -> Array:

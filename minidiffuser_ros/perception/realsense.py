@@ -77,6 +77,9 @@ class RealsenseSettings:
     options: SensorOptions = field(default_factory=SensorOptions)
     spatial_filter: bool = _setting(False, "smooth depth within a picture, keeping edges")
     temporal_filter: bool = _setting(False, "smooth depth over pictures; smears what moves")
+    rectify: bool = _setting(
+        True, "send the pictures of a bent lens as an ideal one sees them, which is lifted exactly"
+    )
     silent_after_s: float = _setting(
         2.0, "time without a picture of either kind after which the camera is opened anew", unit="s", range=(0.2, 60.0)
     )

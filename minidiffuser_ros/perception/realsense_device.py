@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyrealsense2 as rs
+from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.errors import ConnectionLostError
-from minidiffuser_ros.geometry.camera import PinholeCamera
 from minidiffuser_ros.perception.realsense import (
     AS_IT_IS,
     ON,
@@ -23,10 +23,9 @@ from minidiffuser_ros.perception.realsense import (
     StreamProfile,
     millimetres,
 )
+from minidiffuser_ros.perception.realsense_lens import Rectifier, lens_of, rectifier_of
 
 MAX_LISTED = 6
-# Models of librealsense → of ROS, as realsense-ros names them; a model that is not here has the five of plumb_bob.
-DISTORTION_MODELS = {rs.distortion.kannala_brandt4: ("equidistant", 4)}
 # Formats of colour → the order of channels that makes them RGB.
 COLOR_ORDER = {rs.format.rgb8: (0, 1, 2), rs.format.bgr8: (2, 1, 0)}
 
@@ -48,6 +47,8 @@ class RealsenseCamera:
         self._device: Any = None
         self._playback: Any = None
         self._filters: list[Any] = []
+        self._lens: Any = None
+        self._rectifier: Rectifier | None = None
         self._last = (-1, -1)
 
     def open(self) -> dict[str, str]:
@@ -67,6 +68,11 @@ class RealsenseCamera:
         self._filters = _smoothing(self._settings)
         if not _is_aligned(profile):
             self._filters.append(rs.align(rs.stream.color))
+        intrinsics = profile.get_stream(rs.stream.color).as_video_stream_profile().intrinsics
+        self._rectifier = rectifier_of(intrinsics) if self._settings.rectify else None
+        self._lens = lens_of(intrinsics)
+        if self._rectifier is not None:
+            self._lens = Lens(self._lens.camera)
         self._device = device = profile.get_device()
         self.apply(self._options)
         about = {"camera": rs.camera_info.name, "serial": rs.camera_info.serial_number}
@@ -174,17 +180,22 @@ class RealsenseCamera:
             raise ConnectionLostError(
                 f"{self.name} has colour in {color.profile.format().name}, rgb8 or bgr8 is needed"
             )
+        straight = self._rectifier or _copied
         clocks = {frame.get_frame_timestamp_domain().name for frame in (color, depth)}
         return Pictures(
             # Copied: librealsense has few buffers, and takes these back.
-            color=np.array(np.asanyarray(color.get_data())[..., order], order="C") if new[0] else None,
-            depth=millimetres(np.asanyarray(depth.get_data()), depth.get_units()) if new[1] else None,
+            color=straight(np.asanyarray(color.get_data())[..., order]) if new[0] else None,
+            depth=straight(millimetres(np.asanyarray(depth.get_data()), depth.get_units())) if new[1] else None,
             color_ns=round(color.get_timestamp() * 1e6),
             depth_ns=round(depth.get_timestamp() * 1e6),
             clock=" and ".join(sorted(clocks)) if len(clocks) > 1 else clocks.pop(),
             arrival_ns=arrival_ns,
-            lens=_lens(color.profile.as_video_stream_profile().intrinsics),
+            lens=self._lens,
         )
+
+
+def _copied(picture: NDArray[Any]) -> NDArray[Any]:
+    return np.array(picture, order="C")
 
 
 def _is_aligned(profile: Any) -> bool:
@@ -192,7 +203,7 @@ def _is_aligned(profile: Any) -> bool:
     depth, color = (profile.get_stream(kind).as_video_stream_profile() for kind in (rs.stream.depth, rs.stream.color))
     beside = depth.get_extrinsics_to(color)
     same_place = np.allclose(beside.translation, 0.0) and np.allclose(beside.rotation, np.eye(3).ravel())
-    return bool(same_place and _lens(depth.intrinsics) == _lens(color.intrinsics))
+    return bool(same_place and lens_of(depth.intrinsics) == lens_of(color.intrinsics))
 
 
 def _smoothing(settings: RealsenseSettings) -> list[Any]:
@@ -250,13 +261,6 @@ def _offers(device: Any, stream: Any, wanted: StreamProfile) -> str:
     by_likeness = sorted(found, key=lambda p: (abs(p.width * p.height - size), abs(p.rate - wanted.rate)))
     more = ", …" if len(found) > MAX_LISTED else ""
     return ", ".join(map(str, by_likeness[:MAX_LISTED])) + more if found else "nothing"
-
-
-def _lens(intrinsics: Any) -> Lens:
-    i = intrinsics
-    model, count = DISTORTION_MODELS.get(i.model, ("plumb_bob", 5))
-    camera = PinholeCamera(i.width, i.height, i.fx, i.fy, i.ppx, i.ppy)
-    return Lens(camera, model, tuple(float(c) for c in i.coeffs[:count]))
 
 
 def _info(device: Any, what: Any) -> str:

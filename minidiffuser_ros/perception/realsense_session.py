@@ -14,6 +14,8 @@ from minidiffuser_ros.perception.realsense import Pace, Pictures, RealsenseSetti
 
 # How long one wait for pictures takes at most; an unplugged cable and a stop are noticed as fast.
 READ_TIMEOUT_S = 0.5
+# A camera that was just opened may need so long for its first pictures.
+FIRST_PICTURES_S = 5.0
 KINDS = ("colour", "depth")
 
 Publish = Callable[[Pictures, int, int], None]
@@ -94,7 +96,7 @@ class CameraSession:
 
     def _stream(self, stop: threading.Event) -> None:
         """Publish until `stop` or the end. Raises ConnectionLostError where the camera is gone or silent."""
-        seen = dict.fromkeys(KINDS, time.monotonic())
+        opened, last = time.monotonic(), dict[str, float]()
         while not stop.is_set():
             if (options := self._options) != self._applied:
                 self._applied = options
@@ -106,12 +108,12 @@ class CameraSession:
                     pictures = dataclasses.replace(pictures, arrival_ns=time.time_ns())
                 self._deliver(pictures)
                 new = (pictures.color is not None, pictures.depth is not None)
-                seen |= {kind: time.monotonic() for kind, is_new in zip(KINDS, new, strict=True) if is_new}
+                last |= {kind: time.monotonic() for kind, is_new in zip(KINDS, new, strict=True) if is_new}
             elif self._camera.ended:
                 self._tell(Health.ENDED, f"{self._camera.name} has been played to its end")
                 return
             if self._camera.live:
-                self._watch(seen)
+                self._watch(opened, last)
 
     def _deliver(self, pictures: Pictures) -> None:
         arrival_ns = self._now_ns() - (time.time_ns() - pictures.arrival_ns)
@@ -125,11 +127,15 @@ class CameraSession:
         else:
             self._tell(Health.STREAMING, f"{self._camera.name} sends pictures")
 
-    def _watch(self, seen: Mapping[str, float]) -> None:
+    def _watch(self, opened: float, last: Mapping[str, float]) -> None:
+        """Raises ConnectionLostError for a kind whose last picture, or else the opening, is too long ago."""
         now, limit_s = time.monotonic(), self._settings.silent_after_s
-        silent = [kind for kind in KINDS if now - seen[kind] > limit_s]
+        first_s = max(FIRST_PICTURES_S, limit_s)
+        ages = {kind: now - last.get(kind, opened) for kind in KINDS}
+        silent = {kind: age for kind, age in ages.items() if age > (limit_s if kind in last else first_s)}
         if silent:
-            raise ConnectionLostError(f"{self._camera.name} has sent no {' and no '.join(silent)} for {limit_s:.1f} s")
+            kinds = " and no ".join(silent)
+            raise ConnectionLostError(f"{self._camera.name} has sent no {kinds} for {min(silent.values()):.1f} s")
 
     def _tell(self, health: Health, sentence: str) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""A folder of views to calibrate a camera from: pictures, and `views.yaml` beside them.
+"""A folder of views to calibrate a camera from: pictures, and `views.yaml` (or `views.json`) beside them.
 
 camera: front
 on_hand: false                       # true: the camera is on the hand and the board lies still
@@ -97,6 +97,8 @@ def read_view_folder(root: Path, forward: Callable[[Array], Array]) -> ViewFolde
     Raises ConfigurationError naming what is missing or wrong in `views.yaml`.
     """
     path = root / VIEWS
+    if not path.exists() and path.with_suffix(".json").exists():
+        path = path.with_suffix(".json")  # JSON is YAML, too
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigurationError(f"{path} is larger than {MAX_BYTES} bytes: it is no list of views")

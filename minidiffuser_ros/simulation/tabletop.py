@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.contract.errors import MotionError
@@ -170,6 +171,6 @@ class Tabletop:
 
 
 @lru_cache(maxsize=1)
-def shared_world() -> Tabletop:
-    """The world of this process: scenes are made on first use, take a tenth of a second each."""
-    return Tabletop()
+def shared_world(spec: ObservationSpec = DEFAULT_SPEC) -> Tabletop:
+    """The world of this process, seen as `spec` says: scenes are made on first use, take a tenth of a second each."""
+    return Tabletop(spec)

@@ -11,8 +11,9 @@ from scipy.spatial.transform import Rotation
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.geometry.transform import transform_from
-from minidiffuser_ros.perception.boards import Board
+from minidiffuser_ros.perception.boards import Board, Corners, board_pose
 from minidiffuser_ros.perception.hand_eye import HandEyeSettings, pose_difference, solve_hand_eye
+from minidiffuser_ros.perception.solve_folder import advice
 
 CHARUCO = Board()
 TAGS = Board("apriltag", 6, 4, 0.042, 0.032)
@@ -60,7 +61,6 @@ def test_views_with_the_pose_of_another_one_are_dropped_and_change_nothing(on_ha
     assert {r.name for r in found.residuals}.isdisjoint(found.dropped)
 
 
-@pytest.mark.slow
 @MOUNTS
 def test_the_promised_uncertainty_is_that_of_repeated_calibrations(on_hand: bool) -> None:
     errors, promised = [], []
@@ -73,6 +73,30 @@ def test_the_promised_uncertainty_is_that_of_repeated_calibrations(on_hand: bool
     ratios = np.sqrt((np.array(errors) ** 2).mean(axis=0)) / np.sqrt((np.array(promised) ** 2).mean(axis=0))
     assert (ratios > 0.5).all()
     assert (ratios < 2.5).all()
+
+
+@MOUNTS
+@pytest.mark.parametrize("scale", [0.98, 1.0, 1.03])
+def test_a_board_of_another_size_than_given_shows_in_the_arms_motions(on_hand: bool, scale: float) -> None:
+    """A board believed to be 1 / scale times as large as it is."""
+    views = []
+    for view in exact_rig(CHARUCO, on_hand, 3, noise_px=0.1, arm=True, count=20).views:
+        believed = Corners(view.corners.board_points / scale, view.corners.pixels)
+        pose = board_pose(believed, CAMERA)
+        assert pose is not None
+        views.append(dataclasses.replace(view, corners=believed, T_camera_board=pose))
+    found = solve_hand_eye(views, CAMERA, on_hand)
+    estimate, std = found.board_scale
+    assert estimate == pytest.approx(scale, abs=0.004)
+    assert 1e-5 < std < 0.004
+    assert any("times as large as given" in line for line in advice(found)) == (scale != 1.0)
+
+
+@MOUNTS
+def test_views_of_the_wrong_mount_are_refused_and_nothing_is_said_to_be_found(on_hand: bool) -> None:
+    views = exact_rig(CHARUCO, on_hand, 0, noise_px=0.2, arm=True).views
+    with pytest.raises(ConfigurationError, match=f"contradict each other.*on_hand is {str(not on_hand).lower()}"):
+        solve_hand_eye(views, CAMERA, not on_hand)
 
 
 def test_too_few_views_are_refused_saying_how_many_to_add() -> None:

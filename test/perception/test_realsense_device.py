@@ -14,7 +14,7 @@ from minidiffuser_ros.perception.realsense import Lens, Pictures, RealsenseSetti
 pytest.importorskip("pyrealsense2")
 
 import pyrealsense2 as rs
-from made_camera import COLOR_LATER_MS, PERIOD_MS, START_MS, LiveCamera, MadeCamera, noise, record
+from made_camera import COLOR_LATER_MS, PERIOD_MS, START_MS, LiveCamera, MadeCamera, Parts, noise, record
 
 from minidiffuser_ros.perception.realsense_device import RealsenseCamera
 
@@ -56,9 +56,42 @@ def test_a_recording_gives_every_picture_bit_by_bit_with_its_stamps_and_lens(tmp
 def test_a_bent_lens_is_told_with_its_coefficients(tmp_path: Path) -> None:
     made = MadeCamera(color_distortion=(-0.05, 0.06, 0.001, -0.0007, -0.02))
     record(tmp_path / "a.db3", made, noise(made, 2))
-    lens = played(tmp_path / "a.db3")[0].lens
+    lens = played(tmp_path / "a.db3", rectify=False)[0].lens
     assert (lens.camera, lens.model) == (made.color_lens, "plumb_bob")
     np.testing.assert_allclose(lens.distortion, made.color_distortion, rtol=1e-6)
+
+
+def test_pictures_of_a_bent_lens_are_made_straight(tmp_path: Path) -> None:
+    # About a D405's, with the focal length that a small picture of the same view has.
+    straight = PinholeCamera(320, 240, 215.0, 215.0, 159.5, 119.5)
+    bent = (-0.055, 0.062, 0.0005, -0.0005, -0.02)
+    made = MadeCamera(depth_lens=straight, color_lens=straight, color_distortion=bent)
+    parts = Parts(made)
+    intrinsics = parts.color_profile.as_video_stream_profile().get_intrinsics()
+    color, points = np.zeros((240, 320, 3), np.uint8), []
+    for x in (-0.6, -0.2, 0.3, 0.62):
+        for y in (-0.45, 0.05, 0.44):
+            column, row = np.rint(rs.rs2_project_point_to_pixel(intrinsics, [x, y, 1.0])).astype(int)
+            color[row - 1 : row + 2, column - 1 : column + 2] = 255
+            points.append((x, y, 1.0))
+    record(tmp_path / "a.db3", made, [(np.full((240, 320), 1000, np.uint16), color)] * 2)
+    found, as_it_is = played(tmp_path / "a.db3")[0], played(tmp_path / "a.db3", rectify=False)[0]
+    assert found.lens == Lens(straight)
+    errors = {}
+    for name, pictures in (("straight", found), ("bent", as_it_is)):
+        assert pictures.color is not None
+        rows, columns = np.nonzero(pictures.color[..., 0])
+        spots = np.stack([columns, rows], axis=1)
+        pixels = straight.project(np.array(points))
+        errors[name] = [
+            float(np.linalg.norm(spots[np.linalg.norm(spots - pixel, axis=1) < 6].mean(axis=0) - pixel))
+            for pixel in pixels
+        ]
+    assert max(errors["straight"]) < 1.3
+    assert max(errors["bent"]) > 1.8, "the test would not notice a lens that is left bent"
+    assert found.depth is not None
+    assert set(np.unique(found.depth)) <= {0, 1000}
+    assert (found.depth == 1000).mean() > 0.95
 
 
 @pytest.mark.parametrize("unit_m", [0.0001, 0.00025, 0.01])

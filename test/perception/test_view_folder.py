@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def test_joints_stand_for_the_pose_that_kinematics_gives_them(tmp_path: Path) ->
     (tmp_path / VIEWS).write_text(yaml.safe_dump(content))
     found = read_view_folder(tmp_path, lambda joints: POSE * joints[0])
     np.testing.assert_allclose(found.views[0].T_base_tool, 0.1 * POSE)
+    (tmp_path / VIEWS).unlink()
+    (tmp_path / "views.json").write_text(json.dumps(content))
+    assert read_view_folder(tmp_path, lambda joints: POSE * joints[0]).intrinsics == found.intrinsics
     assert found.depth(found.views[0]) is None
 
 

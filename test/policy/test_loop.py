@@ -18,6 +18,7 @@ from minidiffuser_ros.contract.errors import (
 )
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
+from minidiffuser_ros.contract.refusal import Reason, codes_of
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
 from minidiffuser_ros.policy.supervision import Answer
@@ -333,14 +334,14 @@ def test_times_of_the_stages_are_kept_per_decision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("changes", "problem", "code"),
     [
-        ({"position": np.array([0.5, 0.1, -0.2])}, "outside the workspace"),
-        ({"position": np.array([0.5, np.nan, 0.1])}, "not finite"),
-        ({"quat_wxyz": np.array([0.0, 2.0, 0.0, 0.0])}, "norm 2.0000"),
+        ({"position": np.array([0.5, 0.1, -0.2])}, "outside the workspace", Reason.OUTSIDE_WORKSPACE),
+        ({"position": np.array([0.5, np.nan, 0.1])}, "not finite", Reason.NOT_FINITE),
+        ({"quat_wxyz": np.array([0.0, 2.0, 0.0, 0.0])}, "norm 2.0000", Reason.NOT_A_ROTATION),
     ],
 )
-def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str) -> None:
+def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str, code: Reason) -> None:
     goal = keypose()
     for name, value in changes.items():
         # Around the constructor, which refuses such values itself: a goal may come from elsewhere one day.
@@ -348,6 +349,7 @@ def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str) -
     observation, _ = World().observe(0)
     (text,) = goal_problems(goal, observation, ValidationSettings(), 0, observation.stamp_ns)
     assert problem in text
+    assert text.code is code
 
 
 def test_jump_age_and_order_of_stamps_are_checked() -> None:
@@ -360,3 +362,4 @@ def test_jump_age_and_order_of_stamps_are_checked() -> None:
     assert "from the tool" in problems[0]
     assert "before the arm had settled" in problems[1]
     assert "3.0 s old" in problems[2]
+    assert codes_of(problems) == [Reason.TOO_FAR, Reason.BEFORE_LAST_MOTION, Reason.STALE]

@@ -159,7 +159,9 @@ class Looker(Node):
         return points_from_cloud(answer.points)[0]
 
 
-@pytest.mark.parametrize(("days", "level"), [(30.0, DiagnosticStatus.OK), (120.0, DiagnosticStatus.WARN)])
+@pytest.mark.parametrize(
+    ("days", "level"), [(30.0, DiagnosticStatus.OK), (120.0, DiagnosticStatus.WARN), (-2.0, DiagnosticStatus.WARN)]
+)
 def test_diagnostics_tell_source_hash_and_age_and_warn_of_an_old_calibration(
     tmp_path: Path, days: float, level: bytes
 ) -> None:
@@ -184,4 +186,5 @@ def test_diagnostics_tell_source_hash_and_age_and_warn_of_an_old_calibration(
     assert float(values["front.age_days"]) == pytest.approx(days, abs=0.1)
     assert values["wrist.age_days"] == "unknown"
     assert ("120 days old" in status.message) == (days > 90.0)
+    assert ("in the future" in status.message) == (days < 0.0)
     assert [record.camera for record in poses.records] == ["front", "wrist"]
