@@ -17,53 +17,60 @@ COMMAND_PORT = 1337
 # libfranka's research interface, little-endian and packed: command, number and size of a message with its header; then
 # of a request to connect the version and a UDP port, of the answer its status and the version of the robot's server.
 HEADER, REQUEST, ANSWER = struct.Struct("<III"), struct.Struct("<HH"), struct.Struct("<HH")
-CONNECT, INCOMPATIBLE, PADDING = 0, 1, bytes(4)
+CONNECT, PADDING = 0, bytes(4)
+ACCEPTED, INCOMPATIBLE = 0, 1
 MAX_ANSWER = 4096
-
-
-class OwnedElsewhereError(ConnectionLostError):
-    """The arm takes connections, but talks to another client."""
 
 
 @dataclass(frozen=True)
 class Handshake:
-    """The version that the arm's server speaks, and whether it took the one that was offered."""
+    """What an arm answered, and the time in ms in which its connection opened: one way there and one back.
 
-    server_version: int
-    accepted: bool
+    server_version: that the arm's server speaks, None where it does not answer as it talks to another client.
+    accepted: whether it took the version that was offered.
+    """
+
+    connect_ms: float
+    server_version: int | None = None
+    accepted: bool = False
 
 
 def shake_hands(address: str, version: int, timeout_s: float, port: int = COMMAND_PORT) -> Handshake:
-    """Offer `version` and hang up.
+    """Offer `version` and hang up: one connection, for an arm has no room for many.
 
-    Raises OwnedElsewhereError where a connection is taken but not answered, and ConnectionLostError where nobody
-    listens or somebody does who is no arm.
+    Raises ConnectionLostError where nobody listens, or somebody does who is no arm.
     """
-    connected = False
     try:
+        start = time.perf_counter()
         with (
             socket.create_connection((address, port), timeout_s) as stream,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as states,
         ):
-            connected = True
+            connect_ms = (time.perf_counter() - start) * 1e3
             states.bind(("", 0))
             request = REQUEST.pack(version, states.getsockname()[1])
             stream.sendall(HEADER.pack(CONNECT, 0, HEADER.size + len(request)) + request)
-            deadline = time.monotonic() + timeout_s
-            command, _, size = HEADER.unpack(_receive(stream, HEADER.size, deadline))
-            if command != CONNECT or not HEADER.size + ANSWER.size <= size <= MAX_ANSWER:
-                raise ConnectionLostError(f"what listens at {address}:{port} is no Franka arm: check the address")
-            status, server_version = ANSWER.unpack(_receive(stream, ANSWER.size, deadline))
+            try:
+                status, server_version = _answer(stream, time.monotonic() + timeout_s)
+            except TimeoutError:
+                return Handshake(connect_ms)
+    except ValueError:
+        raise ConnectionLostError(f"what listens at {address}:{port} is no Franka arm: check the address") from None
     except OSError as error:
-        if connected and isinstance(error, TimeoutError):
-            raise OwnedElsewhereError(
-                f"{address}:{port} accepts connections but does not answer: another client owns the arm"
-            ) from None
         raise ConnectionLostError(
             f"nothing answers at {address}:{port} ({error}): is the arm switched on, FCI activated and the address "
             "right?"
         ) from error
-    return Handshake(server_version, status == 0)
+    return Handshake(connect_ms, server_version, status == ACCEPTED)
+
+
+def _answer(stream: socket.socket, deadline: float) -> tuple[int, int]:
+    """Status and version. Raises ValueError for what no arm sends."""
+    command, _, size = HEADER.unpack(_receive(stream, HEADER.size, deadline))
+    if command != CONNECT or not HEADER.size + ANSWER.size <= size <= MAX_ANSWER:
+        raise ValueError(f"no answer to a connection: command {command}, {size} bytes")
+    status, version = ANSWER.unpack(_receive(stream, ANSWER.size, deadline))
+    return status, version
 
 
 def version_offered(connect: Callable[[], object], address: str, timeout_s: float, port: int = COMMAND_PORT) -> int:
@@ -85,16 +92,6 @@ def version_offered(connect: Callable[[], object], address: str, timeout_s: floa
     except OSError as error:
         raise ConnectionLostError(f"the driver did not connect to {address}:{port}: {error}") from error
     return int(version)
-
-
-def connect_time_ms(address: str, timeout_s: float, port: int = COMMAND_PORT) -> float:
-    """How long a TCP connection takes to open, in ms: one way there and one back. Raises ConnectionLostError."""
-    start = time.perf_counter()
-    try:
-        socket.create_connection((address, port), timeout_s).close()
-    except OSError as error:
-        raise ConnectionLostError(f"nothing answers at {address}:{port}: {error}") from error
-    return (time.perf_counter() - start) * 1e3
 
 
 def _receive(stream: socket.socket, size: int, deadline: float) -> bytes:

@@ -8,15 +8,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from minidiffuser_ros.cli.doctor_findings import Finding, State
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
+if TYPE_CHECKING:
+    from minidiffuser_ros.arm.handshake import Handshake
+
 GROUP = "robot"
-PROBES = 5
 TIMEOUT_S = 3.0
-# Cycles of the arm take 1 ms; libfranka's documentation wants way there and back below a third of that.
-SLOW_MS, TOO_SLOW_MS = 1.0, 20.0
+# A cycle of the arm, within which its state must come here and the command return.
+SLOW_MS = 1.0
 # What an FR3 speaks from system 5.9 on, in case the driver does not tell what it does.
 SERVER_VERSION = 10
 # Importing the driver takes most of it.
@@ -35,10 +38,7 @@ def robot_findings(robot_ip: str) -> Iterator[Finding]:
         for check in ("network", "robot server"):
             yield Finding(GROUP, check, State.SKIP, "no arm named (--robot-ip)")
         return
-    server = server_finding(robot_ip, version or SERVER_VERSION)
-    # An arm that is owned takes few more connections, so that one has to do.
-    yield network_finding(robot_ip, PROBES if server.state is State.OK else 1)
-    yield server
+    yield from arm_findings(robot_ip, version or SERVER_VERSION)
 
 
 def driver_finding() -> tuple[Finding, int | None]:
@@ -76,38 +76,37 @@ def driver_version() -> int:
             client.wait()
 
 
-def network_finding(address: str, probes: int) -> Finding:
-    """How long it takes to reach the arm."""
-    from minidiffuser_ros.arm.handshake import connect_time_ms
+def arm_findings(address: str, version: int, timeout_s: float = TIMEOUT_S) -> Iterator[Finding]:
+    """How fast the arm is reached, and whether it speaks this version, the driver's. Shakes hands and hangs up."""
+    from minidiffuser_ros.arm.handshake import shake_hands
 
     try:
-        times = sorted(connect_time_ms(address, TIMEOUT_S) for _ in range(probes))
+        answer = shake_hands(address, version, timeout_s)
     except ConnectionLostError as error:
         advice = "switch the arm on, unlock its joints and activate FCI in Desk; check cable and address (ping)"
-        return Finding(GROUP, "network", State.FAIL, str(error), advice)
-    return judged_times(address, times)
+        yield Finding(GROUP, "network", State.FAIL, str(error), advice)
+        yield Finding(GROUP, "robot server", State.SKIP, "it cannot be reached")
+        return
+    yield network_finding(address, answer.connect_ms)
+    yield server_finding(answer, version)
 
 
-def judged_times(address: str, times_ms: list[float]) -> Finding:
-    """The finding for sorted times of connections in ms."""
-    text = f"{address} answers in {times_ms[len(times_ms) // 2]:.2f} ms, at worst {times_ms[-1]:.2f} ms"
-    if times_ms[len(times_ms) // 2] > SLOW_MS or times_ms[-1] > TOO_SLOW_MS:
+def network_finding(address: str, connect_ms: float) -> Finding:
+    """Judge the time in which a connection opened."""
+    text = f"{address} answers in {connect_ms:.2f} ms"
+    if connect_ms > SLOW_MS:
         advice = "connect the arm by cable to a network card of its own, without a switch or wireless in between"
         return Finding(GROUP, "network", State.WARN, text, advice)
     return Finding(GROUP, "network", State.OK, text)
 
 
-def server_finding(address: str, version: int, timeout_s: float = TIMEOUT_S) -> Finding:
-    """Does the arm speak this version, the driver's. Shakes hands and hangs up."""
-    from minidiffuser_ros.arm.handshake import OwnedElsewhereError, shake_hands
-
-    try:
-        answer = shake_hands(address, version, timeout_s)
-    except OwnedElsewhereError as error:
-        advice = "fine if that is your arm node; otherwise end it: one program at a time can own the arm"
-        return Finding(GROUP, "robot server", State.WARN, str(error), advice)
-    except ConnectionLostError as error:
-        return Finding(GROUP, "robot server", State.FAIL, str(error), "see the line above")
+def server_finding(answer: Handshake, version: int) -> Finding:
+    """Judge what the arm answered to this version."""
+    if answer.server_version is None:
+        return Finding(
+            GROUP, "robot server", State.WARN, "the arm takes connections but does not answer: another client owns it",
+            "fine if that is your arm node; otherwise end it: one program at a time can own the arm",
+        )  # fmt: skip
     if not answer.accepted or answer.server_version != version:
         return Finding(
             GROUP, "robot server", State.FAIL,

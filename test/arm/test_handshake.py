@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.handshake import Handshake, OwnedElsewhereError, connect_time_ms, shake_hands, version_offered
+from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.handshake import Handshake, shake_hands, version_offered
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
 
@@ -61,14 +61,18 @@ def test_a_simulated_arm_says_its_version_and_is_free_again_afterwards(franka: S
     for _ in range(2):
         answer = shake_hands(franka.address, 10, timeout_s=10.0)
         assert (answer.server_version, answer.accepted) == (10, True)
-    assert 0.0 < connect_time_ms(franka.address, 10.0) < 10_000.0
+        assert answer.connect_ms > 0.0
+    arm = FrankyArm(franka.address)
+    assert arm.state().joints.shape == (7,)
+    arm.close()
 
 
 def test_an_arm_that_another_client_owns_is_told_from_one_that_is_off(franka: SimulatedFranka) -> None:
-    with socket.create_connection((franka.address, 1337)):
-        time.sleep(0.5)
-        with pytest.raises(OwnedElsewhereError, match="another client owns the arm"):
-            shake_hands(franka.address, 10, timeout_s=0.5)
+    arm = FrankyArm(franka.address)
+    answer = shake_hands(franka.address, 10, timeout_s=0.5)
+    assert answer.server_version is None
+    assert arm.state().joints.shape == (7,)
+    arm.close()
 
 
 def test_an_arm_of_another_version_says_which(listen: Callable[..., int]) -> None:
@@ -82,9 +86,8 @@ def test_an_arm_of_another_version_says_which(listen: Callable[..., int]) -> Non
         (lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no Franka arm"),
         (lambda client: client.sendall(struct.pack("<III", 0, 0, 2**31)), "no Franka arm"),
         (lambda client: client.recv(12), "hung up|reset"),
-        (lambda client: time.sleep(5.0), "does not answer"),
     ],
-    ids=["web server", "endless answer", "hangs up", "silent"],
+    ids=["web server", "endless answer", "hangs up"],
 )
 def test_whoever_else_listens_there_is_one_clear_sentence(
     listen: Callable[..., int], treat: Callable[[socket.socket], None], word: str
@@ -106,12 +109,11 @@ def test_the_version_that_a_driver_offers_is_seen_from_the_other_side() -> None:
     clients: list[threading.Thread] = []
     assert version_offered(connect, "127.0.0.1", 5.0, port) == 7
     clients[0].join(5.0)
-    assert answers == [Handshake(0, False)]
+    assert [(answer.server_version, answer.accepted) for answer in answers] == [(0, False)]
     with pytest.raises(ConnectionLostError, match="did not connect"):
         version_offered(lambda: None, "127.0.0.1", 0.1, port)
 
 
 def test_where_nothing_listens_the_sentence_says_what_to_look_at() -> None:
-    for ask in (lambda: shake_hands("127.0.0.1", 10, 1.0, 1), lambda: connect_time_ms("127.0.0.1", 1.0, 1)):
-        with pytest.raises(ConnectionLostError, match=r"nothing answers at 127\.0\.0\.1:1"):
-            ask()
+    with pytest.raises(ConnectionLostError, match=r"nothing answers at 127\.0\.0\.1:1 .*FCI"):
+        shake_hands("127.0.0.1", 10, 1.0, 1)
