@@ -19,7 +19,6 @@ COMMANDS: dict[str, str] = {
     "demo": "six sentences through the live graph on the simulated arm, with pictures",
     "bringup": "start the nodes of the ROS graph and keep them running",
     "run": "perform a sentence on the running graph",
-    "doctor": "look for what is missing or wrong, and move nothing",
     "calibrate": "find where the cameras sit, from views of a printed board",
     "record": "record demonstrations through the live graph, unattended",
     "teleop": "lead the arm from this terminal, and steer the recorder",

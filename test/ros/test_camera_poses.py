@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.context import Context
 from rclpy.node import Node
 from spinning import eventually, parameters, ros_context, spinning
-from test_observer_node import CALIBRATION, SyntheticRobot
+from synthetic_robot import CALIBRATION, SyntheticRobot
 from tf_stand_in import stand_in
 
 from minidiffuser_ros.arm.frames import known_frames
