@@ -90,6 +90,14 @@ def test_the_simulation_needs_gymnasium_for_its_environment_only() -> None:
     assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
 
 
+def test_perception_needs_the_drivers_of_cameras_only_where_they_are_driven() -> None:
+    drivers = {"realsense_device", "realsense_lens"}
+    modules = [name for name in modules_of(("perception",)) if name.split(".")[-1] not in drivers]
+    result = import_in_subprocess("pyrealsense2", modules)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.splitlines()[-1]) == len(modules) >= 8
+
+
 def test_the_block_does_block() -> None:
     result = import_in_subprocess("scipy", ["minidiffuser_ros.geometry.rotation"])
     assert result.returncode != 0

@@ -26,6 +26,10 @@ from minidiffuser_ros.perception.realsense import (
 from minidiffuser_ros.perception.realsense_lens import Rectifier, lens_of, rectifier_of
 
 MAX_LISTED = 6
+# Colour and depth of a recording that are farther apart than this, in periods of depth, are not of one moment.
+MAX_APART_PERIODS = 0.75
+# How often a recording is started anew whose streams do not begin together.
+RESTARTS, FIRST_TIMEOUT_MS = 5, 1000
 # Formats of colour → the order of channels that makes them RGB.
 COLOR_ORDER = {rs.format.rgb8: (0, 1, 2), rs.format.bgr8: (2, 1, 0)}
 
@@ -50,21 +54,17 @@ class RealsenseCamera:
         self._lens: Any = None
         self._rectifier: Rectifier | None = None
         self._last = (-1, -1)
+        self._first: Any = None
+        self._apart_ns = 0
 
     def open(self) -> dict[str, str]:
         """Start the streams. Raises ConnectionLostError: no such camera, not over this port, in use by another."""
-        self.remarks, self.ended, self._last = [], False, (-1, -1)
-        try:
-            pipeline = rs.pipeline(self._context)
-            config = self._of_camera(pipeline) if self.live else self._of_recording(pipeline)
-        except RuntimeError as error:
-            raise ConnectionLostError(f"{self.name} cannot be asked what it offers ({_first_line(error)})") from error
-        try:
-            profile = pipeline.start(config)
-        except RuntimeError as error:
-            advice = "; another program may be using it: end that, or plug the camera in anew" if self.live else ""
-            raise ConnectionLostError(f"{self.name} does not start ({_first_line(error)}){advice}") from error
-        self._pipeline = pipeline
+        profile = self._start()
+        for _ in range(RESTARTS):
+            if self.live or self._begins_together():
+                break
+            self.close()
+            profile = self._start()
         self._filters = _smoothing(self._settings)
         if not _is_aligned(profile):
             self._filters.append(rs.align(rs.stream.color))
@@ -79,12 +79,47 @@ class RealsenseCamera:
         about |= {"firmware": rs.camera_info.firmware_version, "USB": rs.camera_info.usb_type_descriptor}
         return {key: _info(device, what) for key, what in about.items()}
 
+    def _start(self) -> Any:
+        """The profile of a pipeline that was started. Raises ConnectionLostError."""
+        self.remarks, self.ended, self._last, self._first = [], False, (-1, -1), None
+        try:
+            pipeline = rs.pipeline(self._context)
+            config = self._of_camera(pipeline) if self.live else self._of_recording(pipeline)
+        except RuntimeError as error:
+            raise ConnectionLostError(f"{self.name} cannot be asked what it offers ({_first_line(error)})") from error
+        try:
+            profile = pipeline.start(config)
+        except RuntimeError as error:
+            advice = "; another program may be using it: end that, or plug the camera in anew" if self.live else ""
+            raise ConnectionLostError(f"{self.name} does not start ({_first_line(error)}){advice}") from error
+        self._pipeline = pipeline
+        self._apart_ns = round(MAX_APART_PERIODS / max(profile.get_stream(rs.stream.depth).fps(), 1) * 1e9)
+        return profile
+
+    def _begins_together(self) -> bool:
+        """Whether the first pictures of a recording belong together; they are kept for `read`.
+
+        librealsense starts one stream after the other: on a busy machine the first one may have run ahead by then.
+        """
+        came, frames = self._pipeline.try_wait_for_frames(FIRST_TIMEOUT_MS)
+        self._first = frames if came else None
+        return not came or self._belong_together(frames)
+
+    def _belong_together(self, frames: Any) -> bool:
+        color, depth = frames.get_color_frame(), frames.get_depth_frame()
+        if not (color and depth):
+            return False
+        return bool(abs(color.get_timestamp() - depth.get_timestamp()) * 1e6 <= self._apart_ns)
+
     def read(self, timeout_s: float) -> Pictures | None:
         """The next pictures, aligned; None where none came. Raises ConnectionLostError where the camera is gone."""
         if self._pipeline is None:
             raise ConnectionLostError(f"{self.name} is not open")
         try:
-            came, frames = self._pipeline.try_wait_for_frames(max(1, round(timeout_s * 1e3)))
+            if self._first is not None:
+                came, frames, self._first = True, self._first, None
+            else:
+                came, frames = self._pipeline.try_wait_for_frames(max(1, round(timeout_s * 1e3)))
             arrival_ns = time.time_ns()
             if came:
                 return self._pictures(frames, arrival_ns)
@@ -108,7 +143,7 @@ class RealsenseCamera:
     def close(self) -> None:
         """Stop the streams and let the camera go."""
         pipeline, self._pipeline, self._device, self._playback = self._pipeline, None, None, None
-        self._filters = []
+        self._filters, self._first = [], None
         if pipeline is not None:
             with suppress(RuntimeError):  # of a camera that is gone already
                 pipeline.stop()
@@ -172,7 +207,8 @@ class RealsenseCamera:
         numbers = (color.get_frame_number(), depth.get_frame_number())
         new = [number != last for number, last in zip(numbers, self._last, strict=True)]
         # Where a recording begins again, librealsense joins the first picture of one kind to the last of the other.
-        if not any(new) or (self._playback is not None and not all(new)):
+        alone = self._playback is not None and not (all(new) and self._belong_together(frames))
+        if not any(new) or alone:
             return None
         self._last = numbers
         order = COLOR_ORDER.get(color.profile.format())

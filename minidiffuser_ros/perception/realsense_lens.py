@@ -1,7 +1,6 @@
 """What librealsense says of a lens, and pictures as an ideal lens would see them.
 
-Points are lifted by focal lengths and principal point alone. The colour lens of some models (D405, D455) is bent so far
-that this is several pixels wrong at the rim.
+Points are lifted by focal lengths and principal point alone, which a bent lens makes wrong towards the rim.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,12 @@ def test_a_deactivated_node_is_silent_and_can_be_activated_again(context: Contex
         assert len(listener.color_infos) == count
         node.trigger_activate()
         eventually(lambda: len(listener.color_infos) > count)
+
+
+def test_without_pyrealsense2_the_node_ends_with_a_sentence(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minidiffuser_ros.perception.realsense_device", None)
+    node = front(context)
+    with spinning(context, node):
+        eventually(node.ended.is_set)
+        assert node.exit_code == 2
+        assert "pip install pyrealsense2" in node.stop_reason
