@@ -109,6 +109,6 @@ def server_finding(answer: Handshake, version: int) -> Finding:
         return Finding(
             GROUP, "robot server", State.FAIL,
             f"the arm speaks robot server version {answer.server_version}, the driver {version}",
-            f"install the franky-control wheel of {WHEELS}/{answer.server_version}/, or update the arm's system in Desk",
+            f"install the driver from {WHEELS}/{answer.server_version}/ or update the arm's system in Desk",
         )  # fmt: skip
     return Finding(GROUP, "robot server", State.OK, f"version {answer.server_version}, free to connect")
