@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from minidiffuser_ros.arm.model import FR3, WHEELS
 from minidiffuser_ros.cli.doctor_findings import Finding, State
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
@@ -20,8 +21,6 @@ GROUP = "robot"
 TIMEOUT_S = 3.0
 # A cycle of the arm, within which its state must come here and the command return.
 SLOW_MS = 1.0
-# What an FR3 speaks from system 5.9 on, in case the driver does not tell what it does.
-SERVER_VERSION = 10
 # Importing the driver takes most of it.
 DRIVER_TIMEOUT_S = 15.0
 CONNECT = """
@@ -38,14 +37,13 @@ def robot_findings(robot_ip: str) -> Iterator[Finding]:
         for check in ("network", "robot server"):
             yield Finding(GROUP, check, State.SKIP, "no arm named (--robot-ip)")
         return
-    yield from arm_findings(robot_ip, version or SERVER_VERSION)
+    yield from arm_findings(robot_ip, version or FR3.robot_server_version)
 
 
 def driver_finding() -> tuple[Finding, int | None]:
     """Is franky there, and which version of the arm's server does it speak (None: not known)."""
     if importlib.util.find_spec("franky") is None:
-        advice = "pip install franky-control"
-        return Finding(GROUP, "franky", State.WARN, "not installed: no arm can be driven from here", advice), None
+        return Finding(GROUP, "franky", State.WARN, "not installed: no arm can be driven from here", FR3.driver), None
     name = f"franky-control {importlib.metadata.version('franky-control')}"
     try:
         version = driver_version()
@@ -111,7 +109,6 @@ def server_finding(answer: Handshake, version: int) -> Finding:
         return Finding(
             GROUP, "robot server", State.FAIL,
             f"the arm speaks robot server version {answer.server_version}, the driver {version}",
-            f"install the franky wheel for version {answer.server_version} (docs of franky-control list them by "
-            "robot server version) or update the arm's system in Desk",
+            f"install the driver from {WHEELS}/{answer.server_version}/ or update the arm's system in Desk",
         )  # fmt: skip
     return Finding(GROUP, "robot server", State.OK, f"version {answer.server_version}, free to connect")
