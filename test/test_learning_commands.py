@@ -66,6 +66,19 @@ def test_a_trained_policy_is_measured_beside_the_expert_and_gets_a_card(checkpoi
     assert set(held_out["tasks"]) <= {"push_button", "stack_pair"}
 
 
+def test_a_policy_sees_as_many_points_as_its_demonstrations_have_when_it_is_measured(tmp_path: Path) -> None:
+    data, out, report = tmp_path / "data", tmp_path / "policy", tmp_path / "eval.json"
+    assert (
+        command("demos", "--out", data, "--tasks", "push_button", "--per-task", 2, "--points", 96, "--workers", 1) == 0
+    )
+    assert {int(load_demonstration(path).counts.max()) for path in data.glob("*/*.npz")} == {96}
+    sizes = ("--batch-size", 2, "--num-samples", 4, "--threads", 1, "--validation-steps", 2)
+    assert command("train", data, "--out", out, "--steps", 2, *sizes) == 0
+    assert Policy.load(out).spec.max_points == 96
+    assert command("evaluate", out, "--episodes", 1, "--workers", 1, "--json", report) == 0
+    assert json.loads(report.read_text())["tasks"]["push_button"]["n"] == 1
+
+
 def test_a_network_that_diffuses_rotation_too_is_trained_measured_and_described(data: Path, tmp_path: Path) -> None:
     sizes = ("--batch-size", 2, "--num-samples", 4, "--threads", 1, "--validation-steps", 2)
     assert command("train", data, "--out", tmp_path, "--network", "diffuser_actor", "--steps", 2, *sizes) == 0

@@ -16,8 +16,6 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 Array = NDArray[np.float64]
 Joints = tuple[float, float, float, float, float, float, float]
 
-WHEELS = "https://timschneider42.github.io/franky/whl/by-robot-server-version"
-
 
 @dataclass(frozen=True)
 class BrakingCurve:
@@ -64,8 +62,8 @@ class ArmModel:
 
     @property
     def driver(self) -> str:
-        """The command that installs the driver for it."""
-        return f"pip install 'franky-control>=2,<3' --extra-index-url {WHEELS}/{self.robot_server_version}/"
+        """Which wheel of the driver it needs; PyPI has that of the newest system of the FR3 only."""
+        return f"install the wheel of franky-control 2 for robot server version {self.robot_server_version}"
 
     def position_limits(self, margin: float = 0.0) -> tuple[Array, Array]:
         """Lowest and highest joint positions [7] in rad, `margin` inside the arm's own."""

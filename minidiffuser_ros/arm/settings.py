@@ -42,7 +42,8 @@ class ArmSettings:
         default=True, metadata={"description": "Plan a way where no straight line leads; else such goals are refused"}
     )
     cloud_topic: str = field(
-        default="observer/points", metadata={"description": "What ways are planned around, in the arm's base frame"}
+        default="observer/surroundings",
+        metadata={"description": "What ways are planned around, in the arm's base frame"},
     )
     limits: SafetyLimits = field(default_factory=SafetyLimits)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from minidiffuser_ros.contract.observation import ObservationSpec
 
 HELP = "Make demonstrations in simulation. Existing ones are kept, so a stopped run goes on where it was."
 EPILOG = """examples:
   minidiffuser demos --out data/tabletop_small
   minidiffuser demos --out data/all --all --per-task 20 --rgbd
+  minidiffuser demos --out data/fine --all --per-task 100 --points 1024
   minidiffuser demos --out data/stacking --tasks stack_pair --per-task 50 --shift looks"""
 SMALL = ("push_button", "stack_pair")
 
@@ -22,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-task", type=int, default=800, help="seeds per task (default: 800)")
     parser.add_argument("--seed", type=int, default=0, help="first seed; training seeds lie below 100000 (default: 0)")
     parser.add_argument("--shift", default="none", help="draw more from the seed, such as 'looks' (default: none)")
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=512,
+        help="most points of an observation, which the policy will see (default: 512)",
+    )
     parser.add_argument("--rgbd", action="store_true", help="keep pictures, depths and the arm's trajectory, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--ray", metavar="ADDRESS", help="spread over a Ray cluster, 'local' or HOST:PORT")
@@ -29,12 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make what is missing; returns 0."""
+    from dataclasses import replace
+
     from tqdm import tqdm
 
     from minidiffuser_ros.cli.jobs import results_of
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.episodes.demonstration import write_demonstration
     from minidiffuser_ros.simulation.shifts import SPLITS, shift_named
+    from minidiffuser_ros.simulation.tabletop import DEFAULT_SPEC
     from minidiffuser_ros.simulation.tasks import TASKS, make_task
 
     end = SPLITS["training"].stop
@@ -43,13 +57,16 @@ def run(args: argparse.Namespace) -> int:
             f"--per-task and --workers must be at least 1 and all seeds below {end}, "
             f"got {args.per_task}, {args.workers} and first seed {args.seed}"
         )
+    spec = replace(DEFAULT_SPEC, max_points=args.points)
     tasks = list(TASKS) if args.all else list(dict.fromkeys(args.tasks))
     for task in tasks:
         make_task(task).check_variation(None, shift_named(args.shift))
     # Task by task, as a worker keeps few scenes compiled.
     seeds = range(args.seed, args.seed + args.per_task)
     jobs = [
-        (args.out / task / f"{seed:06d}.npz", task, seed, args.shift, args.rgbd) for task in tasks for seed in seeds
+        (args.out / task / f"{seed:06d}.npz", task, seed, args.shift, args.rgbd, spec)
+        for task in tasks
+        for seed in seeds
     ]
     missing = [job for job in jobs if not job[0].exists()]
     failed = 0
@@ -63,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make(job: tuple[Path, str, int, str, bool]) -> tuple[Path, bytes | None]:
+def _make(job: tuple[Path, str, int, str, bool, ObservationSpec]) -> tuple[Path, bytes | None]:
     """The content of a file, or None where the expert failed. Only the caller writes: a worker may be far away."""
     from minidiffuser_ros.episodes.demonstration import packed
     from minidiffuser_ros.episodes.recording import Recorder
@@ -71,9 +88,9 @@ def _make(job: tuple[Path, str, int, str, bool]) -> tuple[Path, bytes | None]:
     from minidiffuser_ros.simulation.tabletop import shared_world
     from minidiffuser_ros.training.demonstrations import Disturbance, demonstrate
 
-    path, task, seed, shift, rgbd = job
+    path, task, seed, shift, rgbd, spec = job
     recorder = Recorder() if rgbd else None
-    demonstration = demonstrate(shared_world(), task, seed, Disturbance(), shift_named(shift), recorder)
+    demonstration = demonstrate(shared_world(spec), task, seed, Disturbance(), shift_named(shift), recorder)
     if demonstration is None:
         return path, None
     return path, packed(demonstration, None if recorder is None else recorder.recording())

@@ -108,8 +108,9 @@ def _episode(job: tuple[Path, Scene]) -> Pair:
     from minidiffuser_ros.simulation.tabletop import shared_world
 
     checkpoint, scene = job
-    world = shared_world()
-    return roll_out(world, shared_policy(checkpoint), scene), roll_out_expert(world, scene)
+    policy = shared_policy(checkpoint)
+    world = shared_world(policy.spec)
+    return roll_out(world, policy, scene), roll_out_expert(world, scene)
 
 
 def _draw_sheets(args: argparse.Namespace, tasks: list[str], pairs: list[Pair]) -> None:
@@ -122,6 +123,7 @@ def _draw_sheets(args: argparse.Namespace, tasks: list[str], pairs: list[Pair]) 
     for task in tasks:
         rollouts = sorted((p for p, _ in pairs if p.task == task), key=lambda r: (r.success, r.seed))
         scenes = [Scene(task, rollout.seed, args.shift) for rollout in rollouts[:SHEET_EPISODES]]
-        sheet = sheet_of(shared_world(), shared_policy(args.checkpoint), scenes)
+        policy = shared_policy(args.checkpoint)
+        sheet = sheet_of(shared_world(policy.spec), policy, scenes)
         replace_file(args.sheets / f"{task}.png", lambda path, sheet=sheet: sheet.save(path, format="PNG"))  # type: ignore[misc]
     print(f"contact sheets: {args.sheets}")

@@ -171,6 +171,6 @@ class Tabletop:
 
 
 @lru_cache(maxsize=1)
-def shared_world() -> Tabletop:
-    """The world of this process: scenes are made on first use, take a tenth of a second each."""
-    return Tabletop()
+def shared_world(spec: ObservationSpec = DEFAULT_SPEC) -> Tabletop:
+    """The world of this process, seen as `spec` says: scenes are made on first use, take a tenth of a second each."""
+    return Tabletop(spec)

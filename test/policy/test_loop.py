@@ -21,6 +21,7 @@ from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.contract.refusal import Reason, codes_of
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
+from minidiffuser_ros.policy.supervision import Answer
 from minidiffuser_ros.policy.validation import ValidationSettings, goal_problems
 
 SECOND = 1_000_000_000
@@ -96,7 +97,7 @@ class World:
             settled_at_ns=lambda: self.settled_ns,
             observe=self.observe,
             decide=self.choose,
-            approve=lambda decision: True,
+            approve=lambda decision: Answer.YES,
             execute=self.execute,
             success_reported=self.success,
             on_stage=lambda stage, index: self.stages.append(stage),
@@ -273,7 +274,7 @@ def test_errors_become_the_message_and_nothing_moves(error: Exception, ending: E
     assert world.executed == []
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.PAUSED])
 def test_a_run_cancelled_in_any_stage_starts_no_motion_after_it(stage: Stage) -> None:
     world = World(decide=lambda seed: Choice(keypose([0.4, 0.0, 0.2])))
     reached: list[Stage] = []
@@ -300,7 +301,7 @@ def test_an_error_that_comes_from_cancelling_counts_as_cancelled() -> None:
 
 def test_without_approval_nothing_moves() -> None:
     world = World()
-    assert world.run(approve=lambda decision: False).ending is Ending.NOT_APPROVED
+    assert world.run(approve=lambda decision: Answer.NONE).ending is Ending.NOT_APPROVED
     assert world.executed == []
 
 

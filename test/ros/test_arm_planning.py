@@ -39,7 +39,7 @@ class Rig:
 
     def __init__(self, client: Client) -> None:
         self.client, self.previews = client, list[Path]()
-        self.cloud = client.create_publisher(PointCloud2, "observer/points", SENSOR_DATA)
+        self.cloud = client.create_publisher(PointCloud2, "observer/surroundings", SENSOR_DATA)
         client.create_subscription(Path, "arm/preview", self.previews.append, LATCHED)
 
     def show_wall(self, frame: str = "fr3_link0") -> None:

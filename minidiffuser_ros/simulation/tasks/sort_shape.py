@@ -25,7 +25,7 @@ SLIPPERY: dict[str, Any] = {"friction": 0.2, "priority": 2}  # the edges of a ho
 MAX_YAW, SORTER_YAW = np.deg2rad(30.0), np.deg2rad(20.0)
 GRASP = 2 * HALF_HEIGHT - 0.020 + FINGERTIP_BELOW_TOOL  # m of the tool: the fingers hold the upper 2 cm
 RELEASE = LID_TOP + 0.012 + FINGERTIP_BELOW_TOOL  # m of the tool: they open above the lid, the shape's foot is below it
-HOVER, ABOVE = 0.09, 0.045  # m above the grasp and above the release
+HOVER, ABOVE = 0.09, 0.035  # m above the grasp and above the release: a short way down, or the shape swings
 LIFT = 0.20  # m above the grasp: lower down the hand may hide the hole from the camera in front
 
 Piece = tuple[float, float, float, float, float]
