@@ -138,7 +138,7 @@ def test_an_arm_of_another_version_names_both_and_the_wheel(arm_of_version_5: st
     driver, network, server = robot.robot_findings(arm_of_version_5)
     assert driver.check == "franky"
     assert network.state is not State.FAIL
-    says(server, State.FAIL, "version 5", "the driver 1", "by-robot-server-version/5/")
+    says(server, State.FAIL, "version 5", "the driver 1", "robot server version 5")
 
 
 def test_an_arm_that_is_off_says_what_to_switch_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_driver_that_does_not_start_or_is_missing_is_noticed(monkeypatch: pyte
         says(finding, State.WARN, "does not start")
         assert version is None
     monkeypatch.setattr(robot.importlib.util, "find_spec", lambda name: None)
-    says(robot.driver_finding()[0], State.WARN, "pip install 'franky-control")
+    says(robot.driver_finding()[0], State.WARN, "franky-control")
 
 
 # -- ROS --------------------------------------------------------------------------------------------------------------

@@ -124,7 +124,8 @@ class KeyposeRun:
     def _move(self, route: Route) -> None:
         setup, stations = self.setup, route.stations
         first = next(iter(stations.values()))
-        works = route.way == LINE and self.goal.way is Way.LINE and not self.goal.approach_m
+        # A line without an approach is how a policy presses, pulls and pushes: the arm may meet something at its end.
+        works = route.way == LINE and not self.goal.approach_m
         self.on_phase(MOVING)
         self._prepare(setup.contact.contact if works else setup.contact.transit)
         if route.path is not None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from minidiffuser_ros.arm.model import FR3, WHEELS
+from minidiffuser_ros.arm.model import FR3
 from minidiffuser_ros.cli.doctor_findings import Finding, State
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
@@ -109,6 +109,7 @@ def server_finding(answer: Handshake, version: int) -> Finding:
         return Finding(
             GROUP, "robot server", State.FAIL,
             f"the arm speaks robot server version {answer.server_version}, the driver {version}",
-            f"install the driver from {WHEELS}/{answer.server_version}/ or update the arm's system in Desk",
+            f"install franky-control's wheel for robot server version {answer.server_version}, or update the arm's system "
+            "in Desk",
         )  # fmt: skip
     return Finding(GROUP, "robot server", State.OK, f"version {answer.server_version}, free to connect")

@@ -131,7 +131,7 @@ def test_the_arm_is_firm_only_where_contact_is_to_be_expected_and_knows_its_payl
     bench.execute(0.5, -0.1, 0.2)
     bench.execute(0.5, -0.1, 0.25, way=Way.LINE)
     bench.execute(0.5, -0.1, 0.15, approach_m=0.05, retreat_m=0.05)
-    expected = [settings.transit, settings.contact, settings.transit, settings.contact, settings.contact]
+    expected = [settings.contact, settings.contact, settings.transit, settings.contact, settings.contact]
     assert bench.arm.thresholds == expected
     assert {payload.mass for payload in bench.arm.payloads} == {0.2}
 
