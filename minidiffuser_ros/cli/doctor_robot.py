@@ -109,7 +109,7 @@ def server_finding(answer: Handshake, version: int) -> Finding:
         return Finding(
             GROUP, "robot server", State.FAIL,
             f"the arm speaks robot server version {answer.server_version}, the driver {version}",
-            f"install franky-control's wheel for robot server version {answer.server_version}, or update the arm's system "
-            "in Desk",
+            f"install franky-control's wheel for robot server version {answer.server_version}, or update the arm's "
+            "system in Desk",
         )  # fmt: skip
     return Finding(GROUP, "robot server", State.OK, f"version {answer.server_version}, free to connect")
