@@ -50,7 +50,7 @@ class RouteChoice:
     def choose(self, goal: KeyposeGoal, state: ArmState, speed: float, held_m: float = 0.0) -> Route:
         """A route to a goal that `check_goal` has nothing against. Raises GoalRejectedError with every reason."""
         if goal.way is Way.PLANNED:
-            return self._planned(goal, state, speed, [], seen=True, held_m=held_m)
+            return self._planned(goal, state, speed, [], held_m=held_m)
         reasons: list[str] = [*self._envelope.check_way(goal, state)]
         if not reasons and self._avoid_cloud and self.planner is not None:
             reasons += self._touched(goal, state, speed, held_m)
@@ -58,7 +58,7 @@ class RouteChoice:
             return Route(LINE, goal.stations())
         if goal.way is Way.LINE or self.planner is None:
             raise GoalRejectedError(*reasons)
-        return self._planned(goal, state, speed, reasons, seen=self._avoid_cloud, held_m=held_m)
+        return self._planned(goal, state, speed, reasons, held_m=held_m)
 
     def _touched(self, goal: KeyposeGoal, state: ArmState, speed: float, held_m: float) -> list[str]:
         """The reason against the straight line to the first station, from what was observed."""
@@ -77,16 +77,16 @@ class RouteChoice:
         speed: float,
         against_line: list[str],
         *,
-        seen: bool,
         held_m: float,
     ) -> Route:
+        """Nobody asked for this very way: it touches nothing that was seen, or is not gone."""
         if self.planner is None:
             text = "a planned way was asked for and this arm has no planner: ask for a line, or set up the planner"
             raise GoalRejectedError(Refusal(Reason.NO_PATH, text))
         stations = goal.stations()
         first, *others = stations.values()
         try:
-            path = self.planner.around(state, first, speed, seen=seen, held_m=held_m)
+            path = self.planner.around(state, first, speed, seen=True, held_m=held_m)
         except MotionError as error:
             raise GoalRejectedError(*against_line, error.reason) from error
         end = dataclasses.replace(state, joints=np.asarray(path.joints[-1]), tool=first)

@@ -265,12 +265,12 @@ def test_a_way_is_planned_only_where_no_line_leads_or_one_is_asked_for(bench: Be
     assert "planning" in bench.phases
 
 
-def test_without_a_line_auto_is_planned_past_the_table_only_and_line_is_refused(bench: Bench, no_line: None) -> None:
+def test_without_a_line_auto_is_planned_around_what_is_seen_and_line_is_refused(bench: Bench, no_line: None) -> None:
     planner = Detour()
     goals = bench.executor(planner)
     outcome = bench.execute(0.35, 0.3, 0.3, goals=goals)
     assert outcome.success, outcome.message
-    assert planner.asked == [False]
+    assert planner.asked == [True]
     with pytest.raises(GoalRejectedError) as refused:
         bench.execute(0.5, 0.0, 0.3, goals=goals, way=Way.LINE)
     assert codes_of_error(refused.value) == ("no_line",)
