@@ -6,9 +6,9 @@ With ROS, `make build` or `colcon build` builds the package through CMakeLists.t
 from setuptools import find_packages, setup
 
 EXTRAS = {
-    "arm": ["franky-control>=2,<3", "ruckig>=0.14,<1"],
+    "arm": ["franky-control>=2,<3", "toppra>=0.6.3,<0.7"],
     "perception": ["open3d-cpu>=0.19,<0.21"],
-    "realsense": ["pyrealsense2>=2.55,<3"],
+    "realsense": ["pyrealsense2>=2.59,<3"],
     "calibration": ["opencv-python-headless>=4.10,<6"],
     "simulation": ["mujoco>=3.3,<4", "franky-sim>=1,<2", "gymnasium>=1.2,<2"],
     # Recorded episodes: rosbag2 files without ROS.

@@ -12,7 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from minidiffuser_ros.bringup_tables import AUTO, BRINGUPS, SCRIPTED, SIMULATION, Argument, Bringup
+from minidiffuser_ros.bringup_tables import (
+    AUTO,
+    BRINGUPS,
+    FRONT,
+    REALSENSE,
+    REALSENSE_ROS,
+    SCRIPTED,
+    SIMULATION,
+    WRIST,
+    Argument,
+    Bringup,
+)
+from minidiffuser_ros.contract.calibration import TF, CalibrationSource, calibration_sources
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.installation import share_folder, transport_profiles
 
@@ -92,8 +104,8 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
     simulated = settled["robot_ip"] == SIMULATION
     if not simulated and settled["camera"] == SIMULATION:
         raise ConfigurationError(
-            f"robot_ip is '{settled['robot_ip']}' but camera is '{SIMULATION}': a real arm needs camera realsense or "
-            "external"
+            f"robot_ip is '{settled['robot_ip']}' but camera is '{SIMULATION}': a real arm needs camera realsense, "
+            "realsense_ros or external"
         )
     for name in ("dry_run", "confirm"):
         if settled.get(name) == AUTO:
@@ -105,18 +117,43 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
                 f"camera '{settled['camera']}' needs calibration: a YAML file with the pose of each camera"
             )
         settled["calibration"] = str(share_folder() / "config" / "simulation_cameras.yaml")
-    if settled["camera"] == "realsense" and not (settled["front_serial"] and settled["wrist_serial"]):
-        raise ConfigurationError("camera realsense needs front_serial and wrist_serial, to tell the two cameras apart")
-    for name in ("calibration", "params_file"):
-        if settled[name] and not Path(settled[name]).is_file():
-            raise ConfigurationError(f"{name} '{settled[name]}' is no file")
-        settled[name] = str(Path(settled[name]).resolve()) if settled[name] else ""
+    _check_cameras(settled)
+    settled["calibration"] = ",".join(_resolved(part) for part in calibration_sources(settled["calibration"]))
+    for name in ("params_file", "front_recording", "wrist_recording"):
+        settled[name] = _file(name, settled[name]) if settled[name] else ""
+    # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
+    settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
     if "checkpoint" in settled:
         settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
     if settled.get("operator") == SCRIPTED and not simulated:
         raise ConfigurationError(f"operator '{SCRIPTED}' asks the simulator where to go: it cannot lead a real arm")
     settled["first_task"] = next(iter(settled.get("tasks", "").split()), "")
     return settled
+
+
+def _check_cameras(settled: Mapping[str, str]) -> None:
+    """Raises ConfigurationError unless each camera that is started is told apart, and each recording is played."""
+    driver, single = settled["camera"], settled["single_camera"]
+    for name in (FRONT, WRIST):
+        serial, recording = settled[f"{name}_serial"], settled[f"{name}_recording"]
+        if recording and driver != REALSENSE:
+            raise ConfigurationError(f"{name}_recording needs camera {REALSENSE}, which plays it, got '{driver}'")
+        if driver in (REALSENSE, REALSENSE_ROS) and not (single or serial or recording):
+            raise ConfigurationError(
+                f"camera {driver} needs {name}_serial, to tell the two cameras apart; with one only, set single_camera"
+            )
+
+
+def _resolved(part: CalibrationSource) -> str:
+    """A part of `calibration` that processes in other folders understand."""
+    source = part.source if part.source == TF else _file("calibration", part.source)
+    return f"{part.camera}={source}" if part.camera else source
+
+
+def _file(name: str, value: str) -> str:
+    if not Path(value).is_file():
+        raise ConfigurationError(f"{name} '{value}' is no file")
+    return str(Path(value).resolve())
 
 
 def _checkpoint(value: str) -> Path:

@@ -12,6 +12,8 @@ AUTO = "auto"
 NONE = "none"
 SCRIPTED = "scripted"
 SWITCH = ("true", "false")
+REALSENSE, REALSENSE_ROS, EXTERNAL = "realsense", "realsense_ros", "external"
+FRONT, WRIST = "front", "wrist"
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,24 @@ class Bringup:
 ROBOT_ARGUMENTS = (
     Argument("robot_ip", SIMULATION, f"address of the arm; '{SIMULATION}' starts a simulated one"),
     Argument("sim_address", "127.0.0.2", "loopback address on which the simulated arm listens"),
-    Argument("camera", SIMULATION, "who publishes the pictures", (SIMULATION, "realsense", "external")),
-    Argument("calibration", "", "YAML file with the pose of each camera; empty: the simulated cameras'"),
+    Argument(
+        "camera",
+        SIMULATION,
+        f"who publishes the pictures: the simulator, our node ({REALSENSE}), realsense2_camera ({REALSENSE_ROS}), "
+        f"or what you start yourself ({EXTERNAL})",
+        (SIMULATION, REALSENSE, REALSENSE_ROS, EXTERNAL),
+    ),
+    Argument("single_camera", "", "the one camera there is; empty: front and wrist", ("", FRONT, WRIST)),
+    Argument(
+        "calibration",
+        "",
+        "YAML file with the poses of the cameras, 'tf', or front=FILE,wrist=FILE with YAML or easy_handeye2 files; "
+        "empty: the simulated cameras'",
+    ),
     Argument("front_serial", "", "serial number of the RealSense in front of the table"),
     Argument("wrist_serial", "", "serial number of the RealSense on the hand"),
+    Argument("front_recording", "", f"file (.db3) played in place of the front camera, with camera {REALSENSE}"),
+    Argument("wrist_recording", "", f"file (.db3) played in place of the camera on the hand, with camera {REALSENSE}"),
 )
 GRAPH_ARGUMENTS = (
     Argument("namespace", "", "namespace of all nodes, so that several robots share nothing"),
@@ -65,17 +81,29 @@ GRAPH_ARGUMENTS = (
     Argument("log_level", "info", "least severe messages shown", ("debug", "info", "warn", "error", "fatal")),
     Argument("use_sim_time", "false", "take the time from /clock, as for a replayed recording", SWITCH),
 )
-CAMERAS = tuple(
-    NodeEntry(
-        "realsense2_camera_node",
-        name,
-        {"serial_no": (f"{name}_serial", str)},
-        package="realsense2_camera",
-        files=("realsense.yaml",),
-        only_if={"camera": ("realsense",)},
-    )
-    for name in ("front", "wrist")
+CAMERAS = (
+    *(
+        NodeEntry(
+            "realsense",
+            name,
+            {"serial": (f"{name}_serial", str), "recording": (f"{name}_recording", str)},
+            only_if={"camera": (REALSENSE,), "single_camera": ("", name)},
+        )
+        for name in (FRONT, WRIST)
+    ),
+    *(
+        NodeEntry(
+            "realsense2_camera_node",
+            name,
+            {"serial_no": (f"{name}_serial", str)},
+            package="realsense2_camera",
+            files=("realsense.yaml",),
+            only_if={"camera": (REALSENSE_ROS,), "single_camera": ("", name)},
+        )
+        for name in (FRONT, WRIST)
+    ),
 )
+SEEN_BY = {"calibration": ("calibration", str), "spec.cameras": ("single_camera", list)}
 
 POLICY = Bringup(
     "run a trained policy on the arm, simulated or real",
@@ -104,7 +132,7 @@ POLICY = Bringup(
             "arm",
             {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
         ),
-        NodeEntry("observer", "observer", {"calibration": ("calibration", str)}),
+        NodeEntry("observer", "observer", {**SEEN_BY, "streams.frozen_after": ("frozen_after", int)}),
         NodeEntry(
             "policy",
             "policy",
@@ -142,7 +170,7 @@ RECORD = Bringup(
         NodeEntry(
             "arm", "arm", {"address": ("arm_address", str), "speed": ("speed", float)}, files=("record.yaml",)
         ),
-        NodeEntry("recorder", "recorder", {"root": ("out", str), "calibration": ("calibration", str)}),
+        NodeEntry("recorder", "recorder", {"root": ("out", str), **SEEN_BY}),
         NodeEntry(
             "teleop", "teleop", {"device": ("teleop", str)}, only_if={"teleop": ("joystick", "spacemouse")}
         ),

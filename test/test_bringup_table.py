@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import runpy
 import sys
 import types
@@ -41,6 +42,7 @@ def test_simulation_starts_four_nodes_and_moves_without_asking(checkpoint: dict[
     assert nodes["policy"].parameters["dry_run"] is False
     assert nodes["policy"].parameters["confirm"] is False
     assert nodes["observer"].parameters["calibration"] == CAMERAS
+    assert nodes["observer"].parameters["streams.frozen_after"] == 0
 
 
 def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpoint: dict[str, str]) -> None:
@@ -48,8 +50,56 @@ def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpo
     assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
     assert nodes["arm"].parameters["address"] == "172.16.0.2"
     assert nodes["arm"].parameters["dry_run"] is True
+    assert nodes["policy"].parameters["dry_run"] is True
     assert nodes["policy"].parameters["confirm"] is True
+    assert (nodes["front"].package, nodes["front"].executable) == ("minidiffuser_ros", "realsense")
+    assert (nodes["front"].parameters["serial"], nodes["wrist"].parameters["serial"]) == ("0123", "4567")
+    assert "recording" not in nodes["front"].parameters
+    assert "spec.cameras" not in nodes["observer"].parameters
+
+
+def test_the_driver_of_others_is_started_on_request_and_none_for_external_cameras(checkpoint: dict[str, str]) -> None:
+    nodes = {node.name: node for node in plan("policy", {**checkpoint, **HARDWARE, "camera": "realsense_ros"})}
+    assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
+    assert nodes["front"].package == "realsense2_camera"
     assert nodes["front"].parameters["serial_no"] == "0123"
+    assert "streams.frozen_after" not in nodes["observer"].parameters
+    external = [node.name for node in plan("policy", {**checkpoint, **HARDWARE, "camera": "external"})]
+    assert external == ["arm", "observer", "policy"]
+
+
+@pytest.mark.parametrize("driver", ["realsense", "realsense_ros"])
+def test_a_single_camera_needs_no_serial_number_and_everybody_knows_of_it(
+    checkpoint: dict[str, str], driver: str
+) -> None:
+    one = {**HARDWARE, "camera": driver, "front_serial": "", "wrist_serial": "", "single_camera": "wrist"}
+    for bringup, user in (("policy", "observer"), ("record", "recorder")):
+        nodes = {node.name: node for node in plan(bringup, one | (checkpoint if bringup == "policy" else {}))}
+        assert "front" not in nodes
+        assert "serial" not in nodes["wrist"].parameters
+        assert nodes[user].parameters["spec.cameras"] == ["wrist"]
+
+
+def test_a_recording_is_played_in_place_of_a_camera(checkpoint: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "front.db3"
+    path.touch()
+    values = {**HARDWARE, "front_serial": "", "front_recording": str(path)}
+    nodes = {node.name: node for node in plan("policy", {**checkpoint, **values})}
+    assert nodes["front"].parameters["recording"] == str(path)
+    assert "serial" not in nodes["front"].parameters
+    assert nodes["wrist"].parameters["serial"] == "4567"
+    assert f"-p recording:='{path}'" in " ".join(process_of(nodes["front"]).command)
+
+
+def test_poses_may_come_from_tf_or_from_a_file_for_each_camera(checkpoint: dict[str, str]) -> None:
+    relative = os.path.relpath(CAMERAS)
+    for given, settled in (
+        ("tf", "tf"),
+        (f"front={relative},wrist=tf", f"front={CAMERAS},wrist=tf"),
+        (relative, CAMERAS),
+    ):
+        nodes = {node.name: node for node in plan("policy", {**checkpoint, **HARDWARE, "calibration": given})}
+        assert nodes["observer"].parameters["calibration"] == settled
 
 
 def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
@@ -67,7 +117,12 @@ def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
         ({"robot_ip": "172.16.0.2"}, "camera"),
         ({**HARDWARE, "calibration": ""}, "calibration"),
         ({**HARDWARE, "calibration": "/nowhere.yaml"}, "/nowhere.yaml"),
+        ({**HARDWARE, "calibration": "front=tf,wrist=/nowhere.calib"}, "/nowhere.calib"),
         ({**HARDWARE, "wrist_serial": ""}, "wrist_serial"),
+        ({**HARDWARE, "camera": "realsense_ros", "wrist_serial": ""}, "wrist_serial"),
+        ({**HARDWARE, "camera": "external", "front_recording": "a.db3"}, "front_recording"),
+        ({**HARDWARE, "front_recording": "/nowhere.db3"}, "/nowhere.db3"),
+        ({**HARDWARE, "single_camera": "left"}, "single_camera"),
         ({"checkpoint": "/nowhere"}, "/nowhere"),
         ({"speed": "fast"}, "speed"),
         ({"dry_run": "maybe"}, "auto"),
@@ -106,7 +161,12 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
             assert not argument.choices or argument.default in argument.choices
         for node in table.nodes:
             assert set(node.only_if) <= set(names)
-            assert {source for source, _ in node.parameters.values()} <= {*names, "arm_address", "first_task"}
+            assert {source for source, _ in node.parameters.values()} <= {
+                *names,
+                "arm_address",
+                "first_task",
+                "frozen_after",
+            }
             assert all((installation.share_folder() / "config" / file).is_file() for file in node.files)
 
 
@@ -135,7 +195,8 @@ def test_every_node_gets_one_thread_and_room_for_pictures_unless_the_user_chose(
 
 
 def test_a_package_that_is_not_installed_is_named(checkpoint: dict[str, str]) -> None:
-    front = next(node for node in plan("policy", {**checkpoint, **HARDWARE}) if node.name == "front")
+    values = {**checkpoint, **HARDWARE, "camera": "realsense_ros"}
+    front = next(node for node in plan("policy", values) if node.name == "front")
     with pytest.raises(ConfigurationError, match="realsense2_camera"):
         process_of(front)
 

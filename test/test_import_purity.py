@@ -75,11 +75,27 @@ def test_what_records_and_moves_imports_without_torch() -> None:
     assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
 
 
+def test_only_calibrating_needs_opencv() -> None:
+    calibrating = {"boards", "hand_eye", "view_folder", "solve_folder", "gripper_check"}
+    modules = [name for name in modules_of(("perception", "arm")) if name.split(".")[-1] not in calibrating]
+    result = import_in_subprocess("cv2", [*modules, "minidiffuser_ros.cli.calibrate"])
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.splitlines()[-1]) == len(modules) + 1 >= 10
+
+
 def test_the_simulation_needs_gymnasium_for_its_environment_only() -> None:
     modules = [name for name in modules_of(("simulation",)) if not name.split(".")[-1].startswith("environment")]
     result = import_in_subprocess("gymnasium", modules)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout.splitlines()[-1]) == len(modules) >= 10
+
+
+def test_perception_needs_the_drivers_of_cameras_only_where_they_are_driven() -> None:
+    drivers = {"realsense_device", "realsense_lens"}
+    modules = [name for name in modules_of(("perception",)) if name.split(".")[-1] not in drivers]
+    result = import_in_subprocess("pyrealsense2", modules)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout.splitlines()[-1]) == len(modules) >= 8
 
 
 def test_the_block_does_block() -> None:

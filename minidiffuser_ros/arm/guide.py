@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from minidiffuser_ros.arm.executor import KeyposeExecutor
-from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Deadman, ServoReport, came_to_rest
+from minidiffuser_ros.arm.protocol import ArmState
+from minidiffuser_ros.arm.servo import ServoReport, came_to_rest
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError
 
 GUIDED = "is led by hand"
@@ -65,11 +66,9 @@ class HandGuide:
         if self.active:
             return
         reasons = self._reasons()
-        mode = self._arm.state().mode
-        if mode is not ArmMode.IDLE:
-            reasons.append(f"the arm is {mode.value}, it must be idle")
+        reasons += self._goals.envelope.check_mode(self._arm.state())
         if reasons:
-            raise GoalRejectedError("; ".join(reasons))
+            raise GoalRejectedError(*reasons)
         self._goals.lend(GUIDED)
         self._wanted.set()
         try:

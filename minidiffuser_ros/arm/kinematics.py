@@ -1,8 +1,9 @@
-"""Forward and inverse kinematics of the Franka Research 3 with its hand.
+"""Forward and inverse kinematics of a Franka arm with its hand.
 
 The arm is the MJCF model that franky-sim carries, reduced to its skeleton (no meshes, no fingers), so that the
 policy, the checks before a motion and the simulated arm all believe in the same numbers. Base frame
-`fr3_link0`, tool frame `fr3_hand_tcp`: between the fingertips, axes as the hand's.
+`fr3_link0`, tool frame `fr3_hand_tcp`: between the fingertips, axes as the hand's. The links of the older Franka
+Emika Robot have the same lengths: an `ArmModel` changes the limits of the joints only.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minidiffuser_ros.arm.model import FR3, ArmModel
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 Array = NDArray[np.float64]
@@ -23,12 +25,19 @@ Array = NDArray[np.float64]
 HOME_JOINTS: tuple[float, ...] = (0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4)
 MAX_GRIPPER_WIDTH = 0.08
 TCP_OFFSET = 0.1034
-JOINT_NAMES: tuple[str, ...] = tuple(f"fr3_joint{i}" for i in range(1, 8))
+JOINT_NAMES: tuple[str, ...] = FR3.joint_names
 FINGER_NAMES: tuple[str, ...] = ("fr3_finger_joint1", "fr3_finger_joint2")
 STATE_NAMES = (*JOINT_NAMES, *FINGER_NAMES)
 LINK_NAMES: tuple[str, ...] = (*(f"fr3_link{i}" for i in range(8)), "hand")
-BASE_FRAME = "fr3_link0"
+BASE_FRAME = FR3.base_frame
 TOOL_FRAME = "fr3_hand_tcp"
+
+# The arm turns about its shoulder, and the wrist, WRIST_M behind the tool along its axis, is never farther from it
+# than REACH_M.
+SHOULDER_HEIGHT_M, WRIST_M = 0.333, 0.2104
+REACH_M = float(np.hypot(0.316, 0.0825) + np.hypot(0.384, 0.0825) + 0.088)
+# A turn by 1 rad counts as much as a way of this length: the lever of the hand and wrist behind the tool.
+LEVER_M = 0.2
 
 # Franka's controller refuses motions well before the mechanical end; keep this far away from it.
 JOINT_LIMIT_MARGIN = 0.03
@@ -44,19 +53,22 @@ class InverseSettings:
     max_iterations: int = 60
     max_joint_step: float = 0.3
     restarts: int = 4
+    wide_restarts: int = 80
+    wide_iterations: int = 40
 
 
 class FrankaKinematics:
     """Kinematics of one arm. Not thread-safe: each thread that needs it makes its own (it takes 2 ms)."""
 
-    def __init__(self, settings: InverseSettings | None = None, margin: float = JOINT_LIMIT_MARGIN) -> None:
+    def __init__(
+        self, settings: InverseSettings | None = None, margin: float = JOINT_LIMIT_MARGIN, model: ArmModel = FR3
+    ) -> None:
         self.settings = settings or InverseSettings()
         self._model = _skeleton()
         self._data = mujoco.MjData(self._model)
         self._tool = mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_SITE, TOOL_FRAME)
         self._links = {name: mujoco.mj_name2id(self._model, mujoco.mjtObj.mjOBJ_BODY, name) for name in LINK_NAMES}
-        self._lower = self._model.jnt_range[:, 0] + margin
-        self._upper = self._model.jnt_range[:, 1] - margin
+        self._lower, self._upper = model.position_limits(margin)
         self._jacobian = np.zeros((6, 7))
 
     @property
@@ -87,10 +99,12 @@ class FrankaKinematics:
     def inverse(self, transform: ArrayLike, seed: ArrayLike, seed_only: bool = False) -> Array | None:
         """Joints [7] within the limits whose tool pose is `T_base_tool` [4, 4], or None where none was found.
 
-        The search starts at `seed` [7] and stays near it where it can; unless `seed_only` it is repeated from
-        a few fixed postures, because a local search may end at a limit.
+        The search starts at `seed` [7] and stays near it where it can; unless `seed_only` it is repeated from other
+        postures, first near the seed, then anywhere, because a local search may end at a limit.
         """
         target = np.asarray(transform, dtype=np.float64)
+        if self._is_far(target):
+            return None
         start = np.clip(np.asarray(seed, dtype=np.float64), self._lower, self._upper)
         solution = self._descend(target, start)
         if solution is not None or seed_only:
@@ -103,13 +117,48 @@ class FrankaKinematics:
             solution = self._descend(target, np.clip(posture, self._lower, self._upper))
             if solution is not None:
                 return solution
+        # What is left lies near several limits at once, where a search ends in a corner: many short ones find it.
+        for _ in range(self.settings.wide_restarts):
+            posture = rng.uniform(self._lower, self._upper)
+            posture[0] = np.arctan2(target[1, 3], target[0, 3]) + rng.normal()
+            posture = np.clip(posture, self._lower, self._upper)
+            solution = self._descend(target, posture, self.settings.wide_iterations)
+            if solution is not None:
+                return solution
         return None
 
-    def _descend(self, target: Array, start: Array) -> Array | None:
+    def smallest_singular_value(self, joints: ArrayLike) -> float:
+        """Of the Jacobian in metres, turns counted with a lever of LEVER_M: metres per rad of joint motion.
+
+        The least that the tool moves, in its worst direction, when the joints [7] move by 1 rad together.
+        """
+        jacobian = self.jacobian(joints)
+        jacobian[3:] *= LEVER_M
+        return float(np.linalg.svd(jacobian, compute_uv=False)[-1])
+
+    def elbow_angle(self, joints: ArrayLike) -> float:
+        """Where the elbow stands on its circle about the line from shoulder to wrist, in rad; 0 is straight above.
+
+        Undefined where that line is vertical. Two postures for one tool pose differ in it.
+        """
+        self._update(joints)
+        places = [self._data.xpos[self._links[name]] for name in ("fr3_link2", "fr3_link4", "fr3_link6")]
+        axis = places[2] - places[0]
+        elbow = places[1] - places[0]
+        side = np.cross((0.0, 0.0, 1.0), axis)
+        above = np.cross(axis, side) / max(float(np.linalg.norm(axis)), 1e-9)
+        return float(np.arctan2(elbow @ side, elbow @ above))
+
+    def _is_far(self, target: Array) -> bool:
+        """Whether it can be told without a search that nothing reaches so far."""
+        wrist = target[:3, 3] - WRIST_M * target[:3, 2]
+        return float(np.linalg.norm(wrist - (0.0, 0.0, SHOULDER_HEIGHT_M))) > REACH_M + self.settings.position_tolerance
+
+    def _descend(self, target: Array, start: Array, iterations: int = 0) -> Array | None:
         """Damped least squares from one start: dq = J^T (J J^T + lambda^2 I)^-1 e, clipped to the limits."""
         s = self.settings
         q = start.copy()
-        for _ in range(s.max_iterations):
+        for _ in range(iterations or s.max_iterations):
             self._update(q)
             error = self._error_to(target)
             distance, angle = np.linalg.norm(error[:3]), np.linalg.norm(error[3:])

@@ -15,9 +15,12 @@ from typing import Protocol
 
 import numpy as np
 
-from minidiffuser_ros.arm.executor import SETTLE_PERIOD_S, ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.execution_settings import ExecutionSettings
+from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState, Array
-from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.settling import SETTLE_PERIOD_S
+from minidiffuser_ros.arm.twist import TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
 
 HOLD_S = 0.2
@@ -60,24 +63,6 @@ class ServoReport:
     following: bool = False
     ended: bool = False
     lost: bool = False
-
-
-class Deadman:
-    """A button that somebody has to keep pressing: alive for `timeout_s` after each word that it is held."""
-
-    def __init__(self, timeout_s: float = ServoSettings.enable_timeout_s) -> None:
-        self.timeout_s = timeout_s
-        self._held_at = float("-inf")
-
-    def hold(self, held: bool) -> None:
-        """It is held, or was let go of."""
-        self._held_at = time.monotonic() if held else float("-inf")
-
-    def reasons(self) -> list[str]:
-        """Why nothing may move, where nobody holds it."""
-        if time.monotonic() - self._held_at <= self.timeout_s:
-            return []
-        return [f"`enable` was not true within the last {self.timeout_s:g} s"]
 
 
 class Servo:
@@ -234,7 +219,7 @@ class Servo:
         if newest is None or now - newest[1] > s.twist_timeout_s:
             return [f"no twist came within the last {s.twist_timeout_s:g} s"]
         broken = ["the last motion failed: let go for a moment"] if self._broken else []
-        return self._objections() + self._deadman.reasons() + broken + newest[0].problems(s.twist_timeout_s)
+        return [*self._objections(), *self._deadman.reasons(), *broken, *newest[0].problems(s.twist_timeout_s)]
 
     def _say(self, report: ServoReport, period_s: float = 0.0) -> None:
         """Tell what is new; `period_s` keeps what changes fast from being told too often."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minidiffuser_ros.arm.envelope import SafetyLimits
-from minidiffuser_ros.arm.executor import ExecutionSettings
-from minidiffuser_ros.arm.franky_arm import FrankySettings
+from minidiffuser_ros.arm.cloud_planner import CloudSettings
+from minidiffuser_ros.arm.contact import ContactSettings
+from minidiffuser_ros.arm.execution_settings import ExecutionSettings
+from minidiffuser_ros.arm.franky_settings import FrankySettings
+from minidiffuser_ros.arm.limits import SafetyLimits
+from minidiffuser_ros.arm.planning.collision import CollisionSettings
+from minidiffuser_ros.arm.planning.planner import PlanningSettings
 from minidiffuser_ros.arm.twist import ServoSettings
 
 
@@ -18,6 +22,14 @@ class ArmSettings:
     state_rate: float = field(
         default=50.0, metadata={"description": "Rate of joint_states", "unit": "Hz", "range": (1.0, 200.0)}
     )
+    state_timeout_s: float = field(
+        default=2.0,
+        metadata={
+            "description": "Without a new reading for so long the arm is stopped, and reported",
+            "unit": "s",
+            "range": (0.1, 30.0),
+        },
+    )
     enable_timeout_s: float = field(
         default=0.0,
         metadata={
@@ -26,8 +38,19 @@ class ArmSettings:
             "range": (0.0, 10.0),
         },
     )
+    planner: bool = field(
+        default=True, metadata={"description": "Plan a way where no straight line leads; else such goals are refused"}
+    )
+    cloud_topic: str = field(
+        default="observer/surroundings",
+        metadata={"description": "What ways are planned around, in the arm's base frame"},
+    )
     limits: SafetyLimits = field(default_factory=SafetyLimits)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    contact: ContactSettings = field(default_factory=ContactSettings)
+    planning: PlanningSettings = field(default_factory=PlanningSettings)
+    collision: CollisionSettings = field(default_factory=CollisionSettings)
+    cloud: CloudSettings = field(default_factory=CloudSettings)
     servo: ServoSettings = field(default_factory=ServoSettings)
     franka: FrankySettings = field(default_factory=FrankySettings)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minidiffuser_ros.arm.envelope import HAND_CORNERS, SafetyLimits
+from minidiffuser_ros.arm.envelope_place import HAND_CORNERS
 from minidiffuser_ros.arm.kinematics import BASE_FRAME, TCP_OFFSET, TOOL_FRAME, FrankaKinematics
+from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.arm.protocol import ArmState, Array
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 from minidiffuser_ros.geometry.transform import apply
@@ -118,7 +119,7 @@ class TwistLimiter:
 
     def __init__(self, limits: SafetyLimits | None = None, settings: ServoSettings | None = None) -> None:
         self.limits, self.settings = limits or SafetyLimits(), settings or ServoSettings()
-        self._arm = FrankaKinematics(margin=self.limits.joint_margin)
+        self._arm = FrankaKinematics(margin=self.limits.joint_margin, model=self.limits.arm)
         low, high = np.array(self.limits.workspace_min), np.array(self.limits.workspace_max)
         low[2] = max(low[2], self.limits.table_height + self.limits.table_clearance)
         self._low, self._high = low, high

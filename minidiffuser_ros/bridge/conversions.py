@@ -10,6 +10,7 @@ from minidiffuser_ros.bridge.images import (
     depth_from_image,
     image_from_color,
     image_from_depth,
+    image_from_millimetres,
     info_from_camera,
 )
 from minidiffuser_ros.bridge.markers import candidate_markers
@@ -37,6 +38,7 @@ __all__ = [
     "header",
     "image_from_color",
     "image_from_depth",
+    "image_from_millimetres",
     "info_from_camera",
     "joint_positions",
     "joint_state",

@@ -23,8 +23,10 @@ class Level(enum.Enum):
 class Diagnostics:
     """One status of a node on `/diagnostics`; the name is relative to no namespace, as the aggregators expect it."""
 
-    def __init__(self, node: Node, hardware_id: str = "") -> None:
+    def __init__(self, node: Node, hardware_id: str = "", part: str = "") -> None:
+        """part: what of the node it tells of, where a node has several statuses."""
         self._node, self._hardware_id = node, hardware_id
+        self._suffix = f": {part}" if part else ""
         # Absolute by convention (REP 107): the aggregator listens in one place for all robots, told apart by name.
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
@@ -32,7 +34,7 @@ class Diagnostics:
         """Publish one status of the node: a sentence, and what a person would look at."""
         status = DiagnosticStatus(
             level=level.value,
-            name=self._node.get_fully_qualified_name().lstrip("/"),
+            name=self._node.get_fully_qualified_name().lstrip("/") + self._suffix,
             message=message,
             hardware_id=self._hardware_id,
             values=[KeyValue(key=key, value=str(value)) for key, value in (values or {}).items()],

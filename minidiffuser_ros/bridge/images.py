@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "depth_from_image",
     "image_from_color",
     "image_from_depth",
+    "image_from_millimetres",
     "info_from_camera",
 ]
 
@@ -58,9 +60,22 @@ def image_from_depth(
     return _image(millimetres.astype(np.uint16)[..., None], encoding, frame_id, stamp_ns)
 
 
-def info_from_camera(camera: PinholeCamera, frame_id: str = "", stamp_ns: int = 0) -> CameraInfo:
-    """CameraInfo of an ideal camera: K and P filled in, no distortion, no rotation."""
-    message = CameraInfo(width=camera.width, height=camera.height, distortion_model="plumb_bob", d=[0.0] * 5)
+def image_from_millimetres(depth: NDArray[np.uint16], frame_id: str = "", stamp_ns: int = 0) -> Image:
+    """Image in 16UC1 of depth [H, W] in whole millimetres, 0 where unknown. Raises MessageError for other arrays."""
+    if depth.ndim != 2 or depth.dtype != np.uint16:
+        raise MessageError(f"depth in millimetres is [H, W] uint16, got {depth.shape} {depth.dtype}")
+    return _image(depth[..., None], "16UC1", frame_id, stamp_ns)
+
+
+def info_from_camera(
+    camera: PinholeCamera,
+    frame_id: str = "",
+    stamp_ns: int = 0,
+    distortion: Sequence[float] = (0.0,) * 5,
+    model: str = "plumb_bob",
+) -> CameraInfo:
+    """CameraInfo: K and P filled in, no rotation; without a distortion that of an ideal camera."""
+    message = CameraInfo(width=camera.width, height=camera.height, distortion_model=model, d=list(distortion))
     message.header = header(frame_id, stamp_ns)
     message.k = [camera.fx, 0.0, camera.cx, 0.0, camera.fy, camera.cy, 0.0, 0.0, 1.0]
     message.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -35,14 +36,21 @@ RELIABLE = QoSProfile(
 )
 
 
-def subscription_events(node: Node, topic: str) -> SubscriptionEventCallbacks:
-    """Event callbacks for a subscription: an incompatible publisher is an error in the log that names the policy."""
+def subscription_events(
+    node: Node, topic: str, tell: Callable[[str], None] = lambda sentence: None
+) -> SubscriptionEventCallbacks:
+    """Event callbacks for a subscription: an incompatible publisher is an error in the log that names the policy.
+
+    `tell` gets the same sentence.
+    """
 
     def report(event: Any) -> None:
-        node.get_logger().error(
+        sentence = (
             f"a publisher of '{topic}' offers a quality of service that this node cannot use "
             f"({_policy_name(event)}); nothing will be received from it: change its QoS"
         )
+        node.get_logger().error(sentence)
+        tell(sentence)
 
     return SubscriptionEventCallbacks(incompatible_qos=report, use_default_callbacks=False)
 

@@ -11,6 +11,7 @@ from sensor_msgs.msg import Image, JointState
 
 from minidiffuser_ros.arm.kinematics import STATE_NAMES
 from minidiffuser_ros.bridge.poses import joint_positions
+from minidiffuser_ros.contract.calibration import CalibrationRecord, CameraPoseSettings
 from minidiffuser_ros.contract.episode import CameraTopics, EpisodeInfo, EpisodeTopics
 from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, require_positive
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
@@ -19,7 +20,7 @@ from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.episodes.typestore import message_definition
 from minidiffuser_ros.episodes.writer import WriterSettings
 
-COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1",)
+COLOR_ENCODINGS, DEPTH_ENCODINGS = ("rgb8",), ("16UC1", "32FC1")
 
 
 def _topic(default: str, description: str) -> Any:
@@ -27,13 +28,12 @@ def _topic(default: str, description: str) -> Any:
 
 
 @dataclass(frozen=True)
-class RecorderSettings:
+class RecorderSettings(CameraPoseSettings):
     """What is recorded, and where to. `{camera}` in a topic stands for each camera of the spec."""
 
     root: str = field(default="data/episodes", metadata={"description": "folder of the episodes"})
-    calibration: str = field(default="", metadata={"description": "YAML file with the pose of each camera"})
     color_topic: str = _topic("{camera}/color/image_raw", "colour, rgb8")
-    depth_topic: str = _topic("{camera}/aligned_depth_to_color/image_raw", "depth, 16UC1 in mm")
+    depth_topic: str = _topic("{camera}/aligned_depth_to_color/image_raw", "depth, 16UC1 in mm or 32FC1 in m")
     info_topic: str = _topic("{camera}/color/camera_info", "intrinsics of the colour picture")
     joint_states_topic: str = _topic("joint_states", "seven joints and both fingers")
     tool_pose_topic: str = _topic("tcp_pose", "pose of the tool in the policy frame")
@@ -53,13 +53,10 @@ class RecorderSettings:
             raise ConfigurationError("the parameter 'root' is empty; name the folder that is to hold the episodes")
 
 
-def episode_topics(settings: RecorderSettings, keyposes: str, resolve: Callable[[str], str]) -> EpisodeTopics:
+def episode_topics(
+    settings: RecorderSettings, cameras: Mapping[str, CameraTopics], keyposes: str, resolve: Callable[[str], str]
+) -> EpisodeTopics:
     """Full names of everything an episode holds. Raises ConfigurationError if two of them are the same."""
-    templates = (settings.color_topic, settings.depth_topic, settings.info_topic)
-    cameras = {
-        name: CameraTopics(*(resolve(template.replace("{camera}", name)) for template in templates))
-        for name in settings.spec.cameras
-    }
     topics = EpisodeTopics(
         cameras,
         joint_states=resolve(settings.joint_states_topic),
@@ -93,7 +90,9 @@ def content_reasons(topics: EpisodeTopics, meters: dict[str, StreamMeter]) -> li
             if (data := meters[topic].newest) is not None:
                 encoding = deserialize_message(data, Image).encoding
                 if encoding not in encodings:
-                    reasons.append(f"{topic} has the encoding '{encoding:.20}', an episode holds {encodings[0]}")
+                    reasons.append(
+                        f"{topic} has the encoding '{encoding:.20}', an episode holds {' or '.join(encodings)}"
+                    )
     if (data := meters[topics.joint_states].newest) is not None:
         try:
             joint_positions(deserialize_message(data, JointState), STATE_NAMES)
@@ -109,7 +108,11 @@ def recorded_types(topics: EpisodeTopics, extra: dict[str, str]) -> dict[str, st
 
 
 def episode_info(
-    request: Any, settings: RecorderSettings, mounts: Mapping[str, CameraMount], topics: EpisodeTopics
+    request: Any,
+    settings: RecorderSettings,
+    mounts: Mapping[str, CameraMount],
+    records: tuple[CalibrationRecord, ...],
+    topics: EpisodeTopics,
 ) -> EpisodeInfo:
     """What an episode will say of itself; `request` is a StartRecording or RecordEpisode. Raises EpisodeError."""
     return EpisodeInfo(
@@ -121,4 +124,5 @@ def episode_info(
         topics=topics,
         variation=request.variation,
         seed=request.seed,
+        calibrations=records,
     )

@@ -15,9 +15,11 @@ EXIT_INTERRUPTED = 130
 # Subcommand → what it does, in the order of a first day's work. Each is a module of this package with
 # `add_arguments(parser)`, `run(args) -> exit code`, `HELP` and `EPILOG`; it imports heavy things inside `run` only.
 COMMANDS: dict[str, str] = {
+    "doctor": "look at machine, graph and arm before a run, and say what is wrong",
     "demo": "six sentences through the live graph on the simulated arm, with pictures",
     "bringup": "start the nodes of the ROS graph and keep them running",
     "run": "perform a sentence on the running graph",
+    "calibrate": "find where the cameras sit, from views of a printed board",
     "record": "record demonstrations through the live graph, unattended",
     "teleop": "lead the arm from this terminal, and steer the recorder",
     "demos": "make demonstrations in simulation with the scripted experts",

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from minidiffuser_ros.contract.calibration import CalibrationRecord
 from minidiffuser_ros.contract.errors import ConfigurationError, EpisodeError
 from minidiffuser_ros.contract.observation import CameraMount, ObservationSpec
 from minidiffuser_ros.contract.version import VERSION
@@ -25,13 +27,51 @@ OUTCOMES = (UNLABELLED, SUCCESS, FAILURE)
 MAX_TEXT = 1000
 
 
+# Metres of one count of a depth picture in 16UC1, as ROS has it (REP 118).
+DEPTH_SCALE = 0.001
+
+
+def _own(default: Any, description: str, **about: Any) -> Any:
+    return field(default=default, metadata={"description": description, **about})
+
+
 @dataclass(frozen=True)
 class CameraTopics:
-    """The topics of one camera: colour, depth aligned to it, intrinsics of the colour picture."""
+    """The topics of one camera: colour, depth seen from the same place, intrinsics of the colour picture.
+
+    depth_info: intrinsics of depth where they are not those of colour, scaled to the size of depth; empty: they are.
+    depth_scale: metres of one count of depth in 16UC1.
+    """
 
     color: str
     depth: str
     info: str
+    depth_info: str = ""
+    depth_scale: float = DEPTH_SCALE
+
+    def names(self) -> list[str]:
+        """Every topic once."""
+        return [self.color, self.depth, self.info, *([self.depth_info] if self.depth_info else [])]
+
+    def infos(self, camera: str) -> dict[str, str]:
+        """Topics of intrinsics under the keys they are known by: the camera's name, and for depth the topic itself."""
+        return {camera: self.info, **({self.depth_info: self.depth_info} if self.depth_info else {})}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; what is as it mostly is, is left out, so that older versions can read it."""
+        optional = {"depth_info": "", "depth_scale": DEPTH_SCALE}
+        return {k: v for k, v in dataclasses.asdict(self).items() if v != optional.get(k)}
+
+
+@dataclass(frozen=True)
+class OwnTopics:
+    """What one camera has of its own; an empty topic is that of all cameras."""
+
+    color_topic: str = _own("", "colour of this camera; empty: as of all cameras")
+    depth_topic: str = _own("", "depth of this camera, seen from the same place as colour; empty: as of all cameras")
+    info_topic: str = _own("", "intrinsics of this camera's colour picture; empty: as of all cameras")
+    depth_info_topic: str = _own("", "intrinsics of this camera's depth; empty: those of colour, scaled to its size")
+    depth_scale: float = _own(DEPTH_SCALE, "metres of one count of depth in 16UC1", unit="m", range=(1e-6, 0.1))
 
 
 @dataclass(frozen=True)
@@ -52,16 +92,20 @@ class EpisodeTopics:
 
     def all(self) -> list[str]:
         """Every topic once."""
-        pictures = [topic for c in self.cameras.values() for topic in (c.color, c.depth, c.info)]
+        pictures = [topic for camera in self.cameras.values() for topic in camera.names()]
         return [*pictures, self.joint_states, self.tool_pose, self.gripper_target, self.keyposes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**vars(self), "cameras": {name: camera.to_dict() for name, camera in self.cameras.items()}}
 
 
 @dataclass(frozen=True)
 class EpisodeInfo:
     """Everything about an episode that is not in its messages.
 
-    variation, seed: the layout of a simulated task, -1 on hardware. mounts: the calibration in use. Raises
-    EpisodeError for values that cannot be.
+    variation, seed: the layout of a simulated task, -1 on hardware. mounts: the calibration in use. calibrations: where
+    it came from and how old it was, as far as that is known. Raises EpisodeError for values that cannot be.
     """
 
     task: str
@@ -74,6 +118,7 @@ class EpisodeInfo:
     variation: int = -1
     seed: int = -1
     software_version: str = field(default=VERSION)
+    calibrations: tuple[CalibrationRecord, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("task", "instruction", "operator", "software_version"):
@@ -108,11 +153,12 @@ class EpisodeInfo:
             "variation": self.variation,
             "seed": self.seed,
             "software_version": self.software_version,
-            "topics": dataclasses.asdict(self.topics),
+            "topics": self.topics.to_dict(),
             "spec": spec,
             "spec_sha256": _digest(spec),
             "calibration": calibration,
             "calibration_sha256": _digest(calibration),
+            RECORDS: [dataclasses.asdict(record) for record in self.calibrations],
         }
         return {key: _text(value) for key, value in values.items()}
 
@@ -132,6 +178,10 @@ class EpisodeInfo:
                 topics=_topics(values["topics"]),
                 **{key: values[key] for key in ("task", "instruction", "operator", "outcome", "variation", "seed")},
                 software_version=values["software_version"],
+                # Not among the keys that must be there: episodes from before it was kept have none.
+                calibrations=tuple(
+                    CalibrationRecord.from_dict(entry) for entry in _parsed(RECORDS, {RECORDS: "[]", **data})
+                ),
             )
         except (TypeError, ValueError, KeyError, AttributeError, ConfigurationError) as error:
             raise EpisodeError(f"the episode's description does not hold what it should: {error!s:.200}") from None
@@ -141,6 +191,7 @@ KEYS = (
     "format", "task", "instruction", "operator", "outcome", "variation", "seed", "software_version", "topics", "spec",
     "spec_sha256", "calibration", "calibration_sha256",
 )  # fmt: skip
+RECORDS = "calibration_records"
 
 
 def _text(value: Any) -> str:
@@ -166,6 +217,9 @@ def _topics(values: Mapping[str, Any]) -> EpisodeTopics:
     topics = EpisodeTopics(cameras, *(values[f.name] for f in dataclasses.fields(EpisodeTopics)[1:]))
     if not all(isinstance(name, str) and name for name in topics.all()):
         raise ValueError("topics must be names")
+    scales = [camera.depth_scale for camera in cameras.values()]
+    if not all(type(scale) in (int, float) and math.isfinite(scale) and scale > 0 for scale in scales):
+        raise ValueError("a depth_scale must be a number of metres above 0")
     return topics
 
 

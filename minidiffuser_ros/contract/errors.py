@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 
 class MinidiffuserError(Exception):
@@ -19,6 +21,17 @@ def require_positive(config: object, names: Iterable[str]) -> None:
         value = getattr(config, name)
         if min(value, default=0) <= 0 if isinstance(value, tuple) else value <= 0:
             raise ConfigurationError(f"{name} must be above 0, got {value}")
+
+
+def require_in_range(config: Any) -> None:
+    """ConfigurationError unless each number lies in the range that its field's metadata gives; NaN lies in none."""
+    for item in dataclasses.fields(config):
+        if "range" in item.metadata:
+            low, high = item.metadata["range"]
+            value = getattr(config, item.name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(low <= number <= high for number in values):
+                raise ConfigurationError(f"{item.name} must lie in [{low:g}, {high:g}], got {value}")
 
 
 class UnknownTaskError(MinidiffuserError):
@@ -76,6 +89,10 @@ class MotionError(MinidiffuserError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class PlanningError(MotionError):
+    """No way was found to where the arm was asked to go; nothing moved. `reason` is a `contract.refusal.Refusal`."""
 
 
 class ConnectionLostError(MinidiffuserError):

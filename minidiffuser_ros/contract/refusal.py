@@ -19,6 +19,7 @@ class Reason(enum.StrEnum):
     BAD_OFFSET = "bad_offset"
     UNKNOWN_FRAME = "unknown_frame"
     WRONG_UNIT = "wrong_unit"
+    UNKNOWN_WAY = "unknown_way"
 
     OUTSIDE_WORKSPACE = "outside_workspace"
     BELOW_TABLE = "below_table"
@@ -27,6 +28,8 @@ class Reason(enum.StrEnum):
     TOO_LARGE_TURN = "too_large_turn"
     UNREACHABLE = "unreachable"
     SINGULAR = "singular"
+    ELBOW_FLIP = "elbow_flip"
+    JOINT_LIMIT = "joint_limit"
     NO_LINE = "no_line"
     NO_PATH = "no_path"
     IN_COLLISION = "in_collision"
@@ -40,6 +43,7 @@ class Reason(enum.StrEnum):
     LENT = "lent"
     NOT_ACTIVE = "not_active"
     NOT_ENABLED = "not_enabled"
+    STATE_STALE = "state_stale"
     USER_STOPPED = "user_stopped"
     GUIDED = "guided"
     REFLEX = "reflex"
@@ -54,6 +58,9 @@ class Reason(enum.StrEnum):
     WIDTH_MISSED = "width_missed"
     OBJECT_LOST = "object_lost"
     UNSETTLED = "unsettled"
+    NO_TRAJECTORY = "no_trajectory"
+    COMMAND_REFUSED = "command_refused"
+    TIMED_OUT = "timed_out"
 
 
 class Refusal(str):

@@ -64,10 +64,14 @@ class EpisodeReader:
         return marks_of(self._read[0][self.info.topics.keyposes])
 
     def camera_infos(self, until_ns: int) -> dict[str, Any]:
-        """Camera name → its newest CameraInfo that was recorded until then (log time), or else its first one."""
+        """Camera name → its newest CameraInfo that was recorded until then (log time), or else its first one.
+
+        The intrinsics that depth has of its own are found under their topic.
+        """
         found = {}
-        for name, topics in self.info.topics.cameras.items():
-            known = self._read[1][topics.info]
+        infos = [entry for name, topics in self.info.topics.cameras.items() for entry in topics.infos(name).items()]
+        for name, topic in infos:
+            known = self._read[1][topic]
             earlier = [message for log_ns, message in known if log_ns <= until_ns]
             if known:
                 found[name] = earlier[-1] if earlier else known[0][1]
@@ -78,7 +82,9 @@ class EpisodeReader:
         """By topic: messages of joints, tool, gripper and marks; log time and CameraInfo, where it changes."""
         t = self.info.topics
         states: dict[str, list[Any]] = {t.joint_states: [], t.tool_pose: [], t.gripper_target: [], t.keyposes: []}
-        infos: dict[str, list[tuple[int, Any]]] = {camera.info: [] for camera in t.cameras.values()}
+        infos: dict[str, list[tuple[int, Any]]] = {
+            topic: [] for name, camera in t.cameras.items() for topic in camera.infos(name).values()
+        }
         last: dict[str, tuple[int, int, bytes]] = {}
         for count, (topic, log_ns, message) in enumerate(self.messages([*states, *infos])):
             if count >= MAX_STATES:

@@ -96,6 +96,6 @@ def _problem(info: EpisodeInfo) -> str:
         or type(spec.max_points) is not int
     ):
         return "the observation spec needs lengths in metres and a whole number of points"
-    used = [topic for name in spec.cameras for topic in vars(info.topics.cameras[name]).values()]
+    used = [topic for name in spec.cameras for topic in info.topics.cameras[name].names()]
     topics = [*used, info.topics.joint_states]
     return "" if len(set(topics)) == len(topics) else "each stream needs a topic of its own"

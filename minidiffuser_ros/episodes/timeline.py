@@ -23,6 +23,7 @@ def topic_types(topics: EpisodeTopics) -> dict[str, str]:
     types: dict[str, str] = {}
     for camera in topics.cameras.values():
         types |= {camera.color: IMAGE, camera.depth: IMAGE, camera.info: CAMERA_INFO}
+        types |= {camera.depth_info: CAMERA_INFO} if camera.depth_info else {}
     types |= {topics.joint_states: JOINT_STATE, topics.tool_pose: POSE}
     return types | {topics.gripper_target: JOINT_STATE, topics.keyposes: MARKER}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -9,26 +10,22 @@ from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 
 from minidiffuser_ros.action import ExecuteKeypose, Gripper
-from minidiffuser_ros.arm.envelope import KeyposeGoal
-from minidiffuser_ros.arm.executor import MOVING, KeyposeExecutor, OnPhase, Outcome
+from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.kinematics import BASE_FRAME
+from minidiffuser_ros.arm.outcome import MOVING, OnPhase, Outcome, codes_of_error
 from minidiffuser_ros.arm.settings import MotionSettings
-from minidiffuser_ros.bridge.conversions import (
-    keypose_from_message,
-    keypose_to_message,
-    stamp_from_ns,
-    stamp_to_ns,
-)
+from minidiffuser_ros.bridge.conversions import keypose_to_message, stamp_from_ns
+from minidiffuser_ros.bridge.motions import goal_from_message
 from minidiffuser_ros.bridge.parameters import NodeParameters
-from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MinidiffuserError, MotionError
-from minidiffuser_ros.msg import Keypose as KeyposeMessage
+from minidiffuser_ros.contract.errors import GoalRejectedError, MinidiffuserError, MotionError
+from minidiffuser_ros.contract.refusal import Reason, Refusal
 
 
 class GoalRunner:
     """Runs goals one at a time and lets their actions end accordingly.
 
-    began: called when a goal starts to move. ended: called with every outcome, and with the reason where the arm was
-    lost, before the action's client hears of it.
+    began: called when a goal starts to move. ended: called with every outcome before the action's client hears of it.
+    last: how the goal before ended.
     """
 
     def __init__(
@@ -36,10 +33,11 @@ class GoalRunner:
         goals: KeyposeExecutor,
         motion: NodeParameters[MotionSettings],
         began: Callable[[], None],
-        ended: Callable[[Outcome, str], None],
+        ended: Callable[[Outcome], None],
     ) -> None:
         self.goals = goals
         self._motion, self._began, self._ended = motion, began, ended
+        self.last: Outcome | None = None
         self._cancelled: set[bytes] = set()
         self._gripper_goal: ServerGoalHandle | None = None
 
@@ -47,7 +45,7 @@ class GoalRunner:
         """Run a goal of `~/execute_keypose`."""
 
         def run(on_phase: OnPhase) -> Outcome:
-            return self.goals.execute(_goal_from(handle.request.keypose), self._motion.value.speed, on_phase)
+            return self.goals.execute(goal_from_message(handle.request.keypose), self._motion.value.speed, on_phase)
 
         def tell(phase: str) -> None:
             handle.publish_feedback(ExecuteKeypose.Feedback(phase=phase))
@@ -57,6 +55,7 @@ class GoalRunner:
         if outcome.reached is not None:
             result.reached = keypose_to_message(outcome.reached, BASE_FRAME, outcome.settled_ns)
         result.position_error, result.rotation_error_deg = outcome.position_error, outcome.rotation_error_deg
+        result.codes, result.attempts, result.width = list(outcome.codes), outcome.attempts, outcome.width
         result.duration_s, result.settled_at = outcome.duration_s, stamp_from_ns(outcome.settled_ns)
         return result
 
@@ -70,13 +69,6 @@ class GoalRunner:
     def home(self) -> Outcome:
         """Go home."""
         return self._run(lambda on_phase: self.goals.home(self._motion.value.speed, on_phase))
-
-    def check(self, message: KeyposeMessage) -> list[str]:
-        """Every reason against a goal now."""
-        try:
-            return self.goals.check(_goal_from(message))
-        except MinidiffuserError as error:
-            return [str(error)]
 
     def cancel(self, handle: ServerGoalHandle) -> CancelResponse:
         """Brake; the goal ends as cancelled."""
@@ -109,19 +101,21 @@ class GoalRunner:
         def on_phase(phase: str) -> None:
             tell(phase)
             if goal_id in self._cancelled:
-                raise MotionError("cancelled")
+                raise MotionError(Refusal(Reason.CANCELLED, "cancelled"))
             if phase == MOVING:
                 if self._motion.value.dry_run:
-                    raise GoalRejectedError("dry run: every check passed, and nothing moves")
+                    raise GoalRejectedError(Refusal(Reason.DRY_RUN, "dry run: every check passed, and nothing moves"))
                 self._began()
 
-        lost = ""
         try:
             outcome = run(on_phase)
         except MinidiffuserError as error:
-            outcome = Outcome(False, str(error))
-            lost = outcome.message if isinstance(error, ConnectionLostError) else ""
-        self._ended(outcome, lost)
+            outcome = Outcome(False, str(error), codes=codes_of_error(error))
+        if not outcome.success and goal_id in self._cancelled:
+            others = [code for code in outcome.codes if code not in (Reason.CANCELLED, Reason.INTERRUPTED)]
+            outcome = dataclasses.replace(outcome, codes=(str(Reason.CANCELLED), *others))
+        self.last = outcome
+        self._ended(outcome)
         if handle is not None:
             self._cancelled.discard(goal_id)
             if outcome.success:
@@ -131,8 +125,3 @@ class GoalRunner:
             else:
                 handle.abort()
         return outcome
-
-
-def _goal_from(message: KeyposeMessage) -> KeyposeGoal:
-    """Raises ConfigurationError for values that are no pose."""
-    return KeyposeGoal(keypose_from_message(message), stamp_to_ns(message.header.stamp), message.header.frame_id)

@@ -13,9 +13,10 @@ from std_srvs.srv import SetBool
 from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.franky_arm import FrankyArm
 from minidiffuser_ros.arm.guide import HandGuide
-from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
+from minidiffuser_ros.arm.servo import Servo, ServoReport
 from minidiffuser_ros.arm.settings import ArmSettings
 from minidiffuser_ros.arm.twist import TwistLimiter
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.bridge.conversions import stamp_to_ns, twist_from_message
 from minidiffuser_ros.bridge.qos import RELIABLE, SENSOR_DATA
 from minidiffuser_ros.contract.errors import MinidiffuserError

@@ -7,34 +7,36 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from sensor_msgs.msg import CameraInfo, Image, JointState, PointCloud2
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import PointCloud2
 
-from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, STATE_NAMES, FrankaKinematics
+from minidiffuser_ros.arm.kinematics import BASE_FRAME, MAX_GRIPPER_WIDTH, FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
+from minidiffuser_ros.bridge.camera_poses import CameraPoses
+from minidiffuser_ros.bridge.camera_streams import CameraStreams
+from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import (
     cloud_from_points,
     fill_capture,
     header,
-    joint_positions,
     refuse_capture,
     stamp_to_ns,
 )
+from minidiffuser_ros.bridge.diagnostics import Diagnostics, Level
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
-from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE, SENSOR_DATA, subscription_events
-from minidiffuser_ros.contract.episode import CameraTopics
-from minidiffuser_ros.contract.errors import ConfigurationError, MessageError, ObservationError
+from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
+from minidiffuser_ros.bridge.synchronizers import STAMPS, SYNCHRONIZERS, make_matcher
+from minidiffuser_ros.contract.calibration import CameraPoseSettings
+from minidiffuser_ros.contract.errors import ConfigurationError, ObservationError
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.msg import ObserverStatus
 from minidiffuser_ros.perception.assembly import ObservationAssembly
-from minidiffuser_ros.perception.calibration import load_calibration
 from minidiffuser_ros.perception.cloud import warm_up
 from minidiffuser_ros.perception.streams import MatchedSet, StreamSettings
 from minidiffuser_ros.srv import Capture
@@ -47,12 +49,9 @@ WAIT_SLICE_S = 0.2
 
 
 @dataclass(frozen=True)
-class ObserverSettings:
+class ObserverSettings(CameraPoseSettings):
     """Where pictures come from and how they become points. `{camera}` in a topic stands for the camera's name."""
 
-    calibration: str = field(
-        default="", metadata={"description": "YAML file with the pose of each camera", "read_only": True}
-    )
     color_topic: str = field(default="{camera}/color/image_raw", metadata={"description": "colour", "read_only": True})
     depth_topic: str = field(
         default="{camera}/aligned_depth_to_color/image_raw",
@@ -71,21 +70,32 @@ class ObserverSettings:
             "read_only": True,
         },
     )
+    synchronizer: str = field(
+        default=STAMPS,
+        metadata={
+            "description": "who pairs colour and depth: this package by stamp, or ROS's message_filters",
+            "choices": SYNCHRONIZERS,
+            "read_only": True,
+        },
+    )
     streams: StreamSettings = field(default_factory=StreamSettings)
     spec: ObservationSpec = field(default_factory=ObservationSpec)
 
 
 class ObserverNode(ManagedNode):
-    """Serves `~/capture`, publishes `~/points` and `~/status`."""
+    """Serves `~/capture`, publishes `~/status`, and with each observation `~/points` and `~/surroundings`.
+
+    The points are the observation's; the surroundings are all that was seen around the robot, for planners.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("observer", **kwargs)
         self.settings = NodeParameters(self, ObserverSettings(), read_only=True).value
-        self._infos: dict[str, CameraInfo] = {}
         self._build_reasons: list[str] = []
         self._num_points = 0
+        self._poses: CameraPoses | None = None
         self._joint_states = self.resolve_topic_name(JOINT_STATES)
-        self._topics = {name: self._topics_of(name) for name in self.settings.spec.cameras}
+        self._topics = camera_topics(self, self.settings, self.settings.spec.cameras)
 
     def configure(self) -> None:
         """Read the calibration, subscribe, offer the service."""
@@ -94,56 +104,40 @@ class ObserverNode(ManagedNode):
             raise ConfigurationError(
                 f"spec.policy_frame must be the arm's base {BASE_FRAME!r}, got {spec.policy_frame!r}"
             )
-        if not self.settings.calibration:
-            raise ConfigurationError(
-                "the parameter 'calibration' is empty; name a YAML file with the pose of each camera"
-            )
-        mounts, kinematics = load_calibration(self.settings.calibration, spec.cameras), FrankaKinematics()
+        self._poses, kinematics = CameraPoses(self, self.settings, spec.cameras), FrankaKinematics()
         self._assembly = ObservationAssembly(
-            spec, self._topics, mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
+            spec, self._topics, self._poses.mounts, kinematics.forward, robot_volumes(kinematics), MAX_GRIPPER_WIDTH
         )
-        self._matcher = self._assembly.matcher(self._joint_states, self.settings.streams)
+        self._matcher = make_matcher(
+            self.settings.synchronizer, self._assembly.groups, self._joint_states, self.settings.streams
+        )
         warm_up()
-        incoming = ReentrantCallbackGroup()
-        for camera, topics in self._topics.items():
-            self._subscribe(CameraInfo, topics.info, partial(self._infos.__setitem__, camera), incoming)
-            for topic in (topics.color, topics.depth):
-                self._subscribe(Image, topic, partial(self._on_image, topic), incoming)
-        self._subscribe(JointState, self._joint_states, self._on_joint_state, incoming)
+        self._streams = CameraStreams(self, self._topics, self._joint_states, self._matcher)
         # One observation at a time: the kinematics are not thread-safe, and two cores are not many.
         building = MutuallyExclusiveCallbackGroup()
         self._points = self.create_publisher(PointCloud2, "~/points", RELIABLE)
+        self._surroundings = self.create_publisher(PointCloud2, "~/surroundings", RELIABLE)
         self._status = self.create_publisher(ObserverStatus, "~/status", LATCHED)
+        self._diagnostics = Diagnostics(self)
         self._service = self.create_service(Capture, "~/capture", self._capture, callback_group=building)
-        self.create_timer(STATUS_PERIOD_S, self._publish_status, callback_group=MutuallyExclusiveCallbackGroup())
+        # A steady clock: the one that stamps are held against may jump or stand still.
+        self.create_timer(
+            STATUS_PERIOD_S,
+            self._publish_status,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            clock=Clock(clock_type=ClockType.STEADY_TIME),
+        )
         if self.settings.points_rate_hz > 0:
             self.create_timer(1.0 / self.settings.points_rate_hz, self._publish_points, callback_group=building)
         self._publish_status()
 
-    def _topics_of(self, camera: str) -> CameraTopics:
-        """Fully qualified topics of a camera."""
-        templates = (self.settings.color_topic, self.settings.depth_topic, self.settings.info_topic)
-        return CameraTopics(*(self.resolve_topic_name(text.replace("{camera}", camera)) for text in templates))
-
-    def _subscribe(
-        self, kind: type, topic: str, callback: Callable[[Any], None], group: ReentrantCallbackGroup
-    ) -> None:
-        events = subscription_events(self, topic)
-        self.create_subscription(kind, topic, callback, SENSOR_DATA, callback_group=group, event_callbacks=events)
+    def cleanup(self) -> None:
+        """Stop listening to TF."""
+        if self._poses is not None:
+            self._poses.close()
 
     def _now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)
-
-    def _on_image(self, topic: str, message: Image) -> None:
-        self._matcher.push(topic, stamp_to_ns(message.header.stamp), message, self._now_ns())
-
-    def _on_joint_state(self, message: JointState) -> None:
-        try:
-            state = joint_positions(message, STATE_NAMES)
-        except MessageError as error:
-            self._matcher.report_fault(self._joint_states, f"{self._joint_states}: {error}")
-            return
-        self._matcher.push(self._joint_states, stamp_to_ns(message.header.stamp), state, self._now_ns())
 
     def _capture(self, request: Capture.Request, response: Capture.Response) -> Capture.Response:
         not_before_ns, started = stamp_to_ns(request.not_before), time.perf_counter()
@@ -154,29 +148,33 @@ class ObserverNode(ManagedNode):
         except ObservationError as error:
             return refuse_capture(response, error)
         lift_ms = (time.perf_counter() - started) * 1e3
-        self._points.publish(_cloud(observation))
         return fill_capture(response, observation, lift_ms)
 
     def _await_match(self, not_before_ns: int, timeout_s: float) -> MatchedSet:
         if not (math.isfinite(timeout_s) and 0.0 <= timeout_s <= MAX_TIMEOUT_S):
             raise ObservationError([f"timeout_s must lie between 0 and {MAX_TIMEOUT_S:.0f} s, got {timeout_s}"])
         deadline = time.monotonic() + timeout_s
-        match = self._matcher.match(not_before_ns)
+        match = self._matcher.wait_match(not_before_ns, 0.0, self._now_ns)
         while match is None and (left := deadline - time.monotonic()) > 0 and not self.ended.is_set():
-            match = self._matcher.wait_match(not_before_ns, min(left, WAIT_SLICE_S))
+            match = self._matcher.wait_match(not_before_ns, min(left, WAIT_SLICE_S), self._now_ns)
         if match is None:
             reasons = self._matcher.reasons(self._now_ns(), not_before_ns)
             raise ObservationError(reasons or [f"no complete set of pictures arrived within {timeout_s:.1f} s"])
         return match
 
     def _observation(self, match: MatchedSet) -> Observation:
-        """Lift a matched set. Raises ObservationError with every reason why it cannot."""
+        """Lift a matched set, and publish it. Raises ObservationError with every reason why it cannot."""
         try:
-            observation = self._assembly.assemble(match, self._infos)
+            observation, surroundings = self._assembly.assemble_with_surroundings(match, self._streams.infos)
         except ObservationError as error:
             self._build_reasons = error.reasons
             raise
         self._build_reasons, self._num_points = [], len(observation.points)
+        for publisher, (points, colors) in (
+            (self._points, (observation.points, observation.colors)),
+            (self._surroundings, surroundings),
+        ):
+            publisher.publish(cloud_from_points(points, colors, observation.spec.policy_frame, observation.stamp_ns))
         return observation
 
     def _publish_points(self) -> None:
@@ -184,23 +182,24 @@ class ObserverNode(ManagedNode):
         if match is None:
             return
         try:
-            self._points.publish(_cloud(self._observation(match)))
+            self._observation(match)
         except ObservationError as error:
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
 
     def _publish_status(self) -> None:
+        assert self._poses is not None
+        self._poses.tell()
         now_ns = self._now_ns()
-        missing = [topics.info for camera, topics in self._topics.items() if camera not in self._infos]
-        reasons = self._matcher.reasons(now_ns) + [f"nothing has arrived on {topic} yet" for topic in missing]
+        reasons = self._poses.reasons() + self._matcher.reasons(now_ns) + self._streams.reasons()
+        if not reasons and (match := self._matcher.match()) is not None:
+            reasons = self._assembly.problems(match, self._streams.infos)
         reasons = reasons or self._build_reasons
         message = ObserverStatus(ready=not reasons, reasons=reasons, points=self._num_points)
         message.header = header(self.settings.spec.policy_frame, now_ns)
         self._status.publish(message)
-
-
-def _cloud(observation: Observation) -> PointCloud2:
-    frame = observation.spec.policy_frame
-    return cloud_from_points(observation.points, observation.colors, frame, observation.stamp_ns)
+        values = {topic: f"{rate:.1f} Hz" for topic, rate in self._streams.rates_hz().items()}
+        level = Level.ERROR if reasons else Level.OK
+        self._diagnostics.tell(level, "; ".join(reasons) or "ready", {**values, "points": self._num_points})
 
 
 def main() -> int:

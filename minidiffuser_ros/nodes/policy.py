@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.parameter import Parameter
-from std_srvs.srv import SetBool, Trigger
 
 from minidiffuser_ros.action import RunPolicy
-from minidiffuser_ros.bridge.approval import Approval
 from minidiffuser_ros.bridge.lifecycle import ManagedNode
 from minidiffuser_ros.bridge.parameters import NodeParameters
 from minidiffuser_ros.bridge.process import run_node
@@ -33,8 +30,10 @@ from minidiffuser_ros.contract.errors import (
 )
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.msg import PolicyTelemetry
+from minidiffuser_ros.nodes.policy_requests import PolicyRequests
 from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
 from minidiffuser_ros.policy.settings import PolicySettings
+from minidiffuser_ros.policy.supervision import Answer
 from minidiffuser_ros.srv import LoadCheckpoint
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def load_policy(path: Path, device: str, threads: int) -> Policy:
 
 
 class PolicyNode(ManagedNode):
-    """Action `~/run_policy`; services `~/start ~/stop ~/approve ~/set_dry_run ~/load_checkpoint`; one run at a time.
+    """Action `~/run_policy`, service `~/load_checkpoint` and those of `policy_requests.py`; one run at a time.
 
     Publishes `keypose_goal` before a motion, `~/candidates` for each decision and `~/telemetry` after it.
     """
@@ -66,17 +65,10 @@ class PolicyNode(ManagedNode):
         self._worker: Worker | None = None
         self._policy: Policy | None = None
         self._graph: RobotGraph | None = None
-        self._approval = Approval()
         self._reporter = RunReporter(self)
         group = ReentrantCallbackGroup()
-        for kind, name, callback in (
-            (Trigger, "~/start", self._on_start),
-            (Trigger, "~/stop", self._on_stop),
-            (Trigger, "~/approve", self._on_approve),
-            (SetBool, "~/set_dry_run", self._on_set_dry_run),
-            (LoadCheckpoint, "~/load_checkpoint", self._on_load_checkpoint),
-        ):
-            self.create_service(kind, name, callback, callback_group=group)
+        self._requests = PolicyRequests(self, self._start_own, lambda: self._worker, group)
+        self.create_service(LoadCheckpoint, "~/load_checkpoint", self._on_load_checkpoint, callback_group=group)
         self._server = ActionServer(
             self, RunPolicy, "~/run_policy", self._on_run, callback_group=group, cancel_callback=_accept
         )
@@ -138,6 +130,7 @@ class PolicyNode(ManagedNode):
         count = max_keyposes or self._settings.value.max_keyposes
 
         def job(stopped: Cancelled) -> RunResult:
+            self._requests.pacing.begin()
             around = self._surroundings(policy, graph, instruction, watch, stopped)
             try:
                 result = DecisionLoop(around, self._settings.value.validation).run(instruction, count, seed)
@@ -174,6 +167,7 @@ class PolicyNode(ManagedNode):
             success_reported=graph.success_reported,
             cancelled=cancelled,
             dry_run=lambda: self._settings.value.dry_run,
+            pacing=self._requests.pacing,
             on_stage=watch.on_stage,
             on_decision=self._reporter.show_candidates,
             on_goal=lambda record: self._reporter.show_goal(record, frame),
@@ -181,9 +175,9 @@ class PolicyNode(ManagedNode):
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
         )
 
-    def _approved(self, cancelled: Callable[[], bool]) -> bool:
+    def _approved(self, cancelled: Callable[[], bool]) -> Answer:
         settings = self._settings.value
-        return not settings.confirm or self._approval.wait(settings.approval_timeout_s, cancelled)
+        return self._requests.approved(settings.approval_timeout_s, cancelled) if settings.confirm else Answer.YES
 
     @property
     def _frame(self) -> str:
@@ -191,31 +185,11 @@ class PolicyNode(ManagedNode):
 
     # -- services -------------------------------------------------------------------------------------------------
 
-    def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _start_own(self) -> str:
+        """Begin a run of the sentence that the parameters name."""
         settings = self._settings.value
-        try:
-            self._start(settings.instruction, 0, settings.seed, Watch())
-        except MinidiffuserError as error:
-            response.message = str(error)
-            return response
-        response.success, response.message = True, f"performing '{settings.instruction}'"
-        return response
-
-    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._worker is None or self._worker.cancel()
-        response.message = "nothing runs any more" if response.success else "the run is still stopping"
-        return response
-
-    def _on_approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._approval.give()
-        response.message = "approved" if response.success else "no keypose waits for approval"
-        return response
-
-    def _on_set_dry_run(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        (answer,) = self.set_parameters([Parameter("dry_run", value=bool(request.data))])
-        response.success = answer.successful
-        response.message = answer.reason or f"dry_run is {'on' if request.data else 'off'}"
-        return response
+        self._start(settings.instruction, 0, settings.seed, Watch())
+        return f"performing '{settings.instruction}'"
 
     def _on_load_checkpoint(
         self, request: LoadCheckpoint.Request, response: LoadCheckpoint.Response

@@ -20,6 +20,8 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
 
 from minidiffuser_ros.action import RecordEpisode
+from minidiffuser_ros.bridge.camera_poses import CameraPoses
+from minidiffuser_ros.bridge.camera_topics import camera_topics
 from minidiffuser_ros.bridge.conversions import header
 from minidiffuser_ros.bridge.intake import Intake
 from minidiffuser_ros.bridge.keypose_marks import keypose_mark, keypose_unmark, no_keyposes
@@ -39,13 +41,11 @@ from minidiffuser_ros.bridge.recording import (
 from minidiffuser_ros.bridge.waitables import ActionServer
 from minidiffuser_ros.bridge.worker import Worker
 from minidiffuser_ros.contract.errors import BusyError, ConfigurationError, EpisodeError, MinidiffuserError
-from minidiffuser_ros.contract.observation import CameraMount
 from minidiffuser_ros.episodes.library import partial_episodes
 from minidiffuser_ros.episodes.liveness import silence_reasons
 from minidiffuser_ros.episodes.session import RecordingSession, Take
 from minidiffuser_ros.episodes.timeline import topic_types
 from minidiffuser_ros.msg import RecorderStatus
-from minidiffuser_ros.perception.calibration import load_calibration
 from minidiffuser_ros.srv import LabelEpisode, StartRecording
 
 # What goes wrong is told within the first, everything else within the second.
@@ -62,13 +62,14 @@ class RecorderNode(ManagedNode):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("recorder", **kwargs)
         self.settings = NodeParameters(self, RecorderSettings(), read_only=True).value
-        self._topics = episode_topics(self.settings, KEYPOSES, self.resolve_topic_name)
+        cameras = camera_topics(self, self.settings, self.settings.spec.cameras)
+        self._topics = episode_topics(self.settings, cameras, KEYPOSES, self.resolve_topic_name)
         self._extra = extra_topics(self.settings, self.resolve_topic_name)
         self._types = topic_types(self._topics) | self._extra
         self._session = RecordingSession(
             Path(self.settings.root).expanduser(), self.settings.writer, self.settings.max_duration_s
         )
-        self._mounts: dict[str, CameraMount] = {}
+        self._poses: CameraPoses | None = None
         self._intake = Intake(self, recorded_types(self._topics, self._extra))
         self._worker: Worker | None = None
         self._told: tuple[Any, ...] = ()
@@ -97,9 +98,7 @@ class RecorderNode(ManagedNode):
 
     def configure(self) -> None:
         """Read the calibration, make the folder."""
-        if not self.settings.calibration:
-            raise ConfigurationError("the parameter 'calibration' is empty; name a file with the pose of each camera")
-        self._mounts = load_calibration(self.settings.calibration, self.settings.spec.cameras)
+        self._poses = CameraPoses(self, self.settings, self.settings.spec.cameras)
         try:
             self._session.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -117,7 +116,9 @@ class RecorderNode(ManagedNode):
             self._worker.cancel()  # waits for an episode that is being saved
 
     def cleanup(self) -> None:
-        """End the worker."""
+        """End the worker, stop listening to TF."""
+        if self._poses is not None:
+            self._poses.close()
         if self._worker is not None:
             self._worker.stop()
         self._worker = None
@@ -128,7 +129,10 @@ class RecorderNode(ManagedNode):
         """Start an episode. Raises MinidiffuserError with every reason why not."""
         if not self.is_active:
             raise BusyError("the recorder is not active; activate it first")
-        info = episode_info(request, self.settings, self._mounts, self._topics)
+        assert self._poses is not None
+        if reasons := self._poses.reasons():
+            raise EpisodeError("no recording was started: " + "; ".join(reasons))
+        info = episode_info(request, self.settings, self._poses.mounts, self._poses.records, self._topics)
         if reasons := self._silences(True) + content_reasons(self._topics, self._intake.meters):
             raise EpisodeError("no recording was started: " + "; ".join(reasons))
         take = self._session.begin(info, self._extra)

@@ -26,6 +26,7 @@ class CameraView:
 
     color: [H, W, 3] uint8 RGB. depth: [h, w] float32 metres along the optical axis, NaN or 0 where unknown;
     h, w may differ from H, W as long as both images show the same view. camera: intrinsics of the colour image.
+    depth_camera: those of the depth image, of any size, seen from the same place; None: the colour image's, scaled.
     T_policy_camera: [4, 4] from the optical frame to the policy frame.
     """
 
@@ -35,19 +36,40 @@ class CameraView:
     camera: PinholeCamera
     T_policy_camera: NDArray[np.float64]
     stamp_ns: int
+    depth_camera: PinholeCamera | None = None
 
 
 def lift(view: CameraView) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Every pixel with a valid depth as a point [N, 3] in the policy frame and its colour [N, 3]."""
     height, width = view.depth.shape
     valid = np.isfinite(view.depth) & (view.depth > 0.0)
-    points = view.camera.scaled(width, height).deproject(np.where(valid, view.depth, 0.0))
+    lens = (view.depth_camera or view.camera).scaled(width, height)
+    points = lens.deproject(np.where(valid, view.depth, 0.0))
     color = view.color
-    if color.shape[:2] != (height, width):
+    if view.depth_camera is not None:
+        color, seen = _sampled(color, view.camera.scaled(color.shape[1], color.shape[0]), lens)
+        valid &= seen
+    elif color.shape[:2] != (height, width):
         rows = (np.arange(height) + 0.5) * color.shape[0] / height
         columns = (np.arange(width) + 0.5) * color.shape[1] / width
         color = color[rows.astype(int)[:, None], columns.astype(int)[None, :]]
     return apply(view.T_policy_camera, points[valid]).astype(np.float32), color[valid]
+
+
+def _sampled(
+    color: NDArray[np.uint8], color_camera: PinholeCamera, depth_camera: PinholeCamera
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The colour [h, w, 3] under each pixel of depth, and whether there is one: both are seen from one place."""
+    c, d = color_camera, depth_camera
+    columns = np.floor((np.arange(d.width) - d.cx) / d.fx * c.fx + c.cx + 0.5).clip(-1, c.width).astype(int)
+    rows = np.floor((np.arange(d.height) - d.cy) / d.fy * c.fy + c.cy + 0.5).clip(-1, c.height).astype(int)
+    seen = ((rows >= 0) & (rows < c.height))[:, None] & ((columns >= 0) & (columns < c.width))[None, :]
+    rows, columns = rows.clip(0, c.height - 1), columns.clip(0, c.width - 1)
+    return color[rows[:, None], columns[None, :]], seen
+
+
+Cloud = tuple[NDArray[np.float32], NDArray[np.uint8]]
+"""Points [N, 3] in metres in the policy frame and their colours [N, 3]."""
 
 
 class ObservationBuilder:
@@ -69,6 +91,17 @@ class ObservationBuilder:
         stamp_ns: int,
     ) -> Observation:
         """The observation of these views. Raises ObservationError with every reason why there is none."""
+        return self.build_with_surroundings(views, joint_positions, opening, T_policy_tool, stamp_ns)[0]
+
+    def build_with_surroundings(
+        self,
+        views: Sequence[CameraView],
+        joint_positions: NDArray[np.floating],
+        opening: float,
+        T_policy_tool: NDArray[np.floating],
+        stamp_ns: int,
+    ) -> tuple[Observation, Cloud]:
+        """`build`, and the cloud before it was thinned: a policy does with some of its points, a planner does not."""
         if reasons := self._problems_of_views(views) + _problems_of_arm(joint_positions, opening):
             raise ObservationError(reasons)
         clouds = [lift(view) for view in views]
@@ -76,7 +109,7 @@ class ObservationBuilder:
 
     def build_from_clouds(
         self,
-        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        clouds: Sequence[Cloud],
         joint_positions: NDArray[np.floating],
         opening: float,
         T_policy_tool: NDArray[np.floating],
@@ -85,16 +118,16 @@ class ObservationBuilder:
         """`build` for what others have lifted: points [N, 3] in metres in the policy frame and colours [N, 3]."""
         if reasons := _problems_of_arm(joint_positions, opening):
             raise ObservationError(reasons)
-        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)
+        return self._from_clouds(clouds, joint_positions, opening, T_policy_tool, stamp_ns)[0]
 
     def _from_clouds(
         self,
-        clouds: Sequence[tuple[NDArray[np.float32], NDArray[np.uint8]]],
+        clouds: Sequence[Cloud],
         joint_positions: NDArray[np.floating],
         opening: float,
         T_policy_tool: NDArray[np.floating],
         stamp_ns: int,
-    ) -> Observation:
+    ) -> tuple[Observation, Cloud]:
         clouds = [self._crop(*cloud) for cloud in clouds]
         points = np.concatenate([cloud[0] for cloud in clouds])
         colors = np.concatenate([cloud[1] for cloud in clouds])
@@ -112,9 +145,10 @@ class ObservationBuilder:
                     "check the cameras' poses"
                 ]
             )
+        surroundings = points, colors
         points, colors = thin(points, colors, self.spec.max_points)
         position, quat_wxyz = pose_of(T_policy_tool)
-        return Observation(
+        observation = Observation(
             points,
             colors,
             position,
@@ -124,6 +158,7 @@ class ObservationBuilder:
             int(stamp_ns),
             self.spec,
         )
+        return observation, surroundings
 
     def _problems_of_views(self, views: Sequence[CameraView]) -> list[str]:
         reasons = [
@@ -136,9 +171,7 @@ class ObservationBuilder:
                 reasons.append(f"the pose of camera '{view.name}' is not finite")
         return reasons
 
-    def _crop(
-        self, points: NDArray[np.float32], colors: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def _crop(self, points: NDArray[np.float32], colors: NDArray[np.uint8]) -> Cloud:
         """Keep what lies inside the workspace and above the table."""
         low = np.array(self.spec.workspace_min, np.float32)
         low[2] = max(low[2], self.spec.table_height + self.spec.table_margin)

@@ -6,17 +6,19 @@ that a node and a training machine without ROS decode by the very same lines.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minidiffuser_ros.contract.episode import DEPTH_SCALE
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.geometry.camera import PinholeCamera
 
 NANOSECONDS = 1_000_000_000
-MILLIMETRE = np.float32(0.001)
+MILLIMETRE = np.float32(DEPTH_SCALE)
 
 # encoding: (dtype of one channel, channels, indices of red, green and blue)
 COLOR_ENCODINGS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
@@ -30,6 +32,8 @@ COLOR_ENCODINGS: dict[str, tuple[str, int, tuple[int, int, int]]] = {
     "mono16": ("u2", 1, (0, 0, 0)),
 }
 DEPTH_ENCODINGS: dict[str, str] = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
+# Bytes between two that a digest looks at: a prime, so that every column and channel has its turn.
+DIGEST_STRIDE = 97
 
 
 class Stamp(Protocol):
@@ -85,8 +89,7 @@ def color_from_image(message: ImageMessage) -> NDArray[np.uint8]:
 
     Raises MessageError for another encoding or for data that does not fill the picture.
     """
-    if message.encoding not in COLOR_ENCODINGS:
-        raise MessageError(_unknown_encoding("colour", message, COLOR_ENCODINGS))
+    check_color(message)
     dtype, channels, rgb = COLOR_ENCODINGS[message.encoding]
     pixels = _pixels(message, dtype, channels)
     if pixels.dtype == np.uint16:
@@ -94,17 +97,38 @@ def color_from_image(message: ImageMessage) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[..., rgb], dtype=np.uint8)
 
 
-def depth_from_image(message: ImageMessage) -> NDArray[np.float32]:
-    """Depth [H, W] in metres of an Image in 16UC1 (millimetres) or 32FC1 (metres); 0 or NaN mark unknown pixels.
+def depth_from_image(message: ImageMessage, scale: float = DEPTH_SCALE) -> NDArray[np.float32]:
+    """Depth [H, W] in metres of an Image in 16UC1 or 32FC1 (metres); 0 or NaN mark unknown pixels.
+
+    scale: metres of one count of 16UC1, ROS's own are millimetres.
 
     Raises MessageError for another encoding or for data that does not fill the picture.
     """
-    if message.encoding not in DEPTH_ENCODINGS:
-        raise MessageError(_unknown_encoding("depth", message, DEPTH_ENCODINGS))
+    check_depth(message)
     depth = _pixels(message, DEPTH_ENCODINGS[message.encoding], 1)[..., 0]
     if depth.dtype == np.uint16:
-        return depth.astype(np.float32) * MILLIMETRE
+        return depth.astype(np.float32) * np.float32(scale)
     return depth.astype(np.float32)
+
+
+def check_color(message: ImageMessage) -> None:
+    """Raises MessageError where `color_from_image` would; looks at no pixel."""
+    if message.encoding not in COLOR_ENCODINGS:
+        raise MessageError(_unknown_encoding("colour", message, COLOR_ENCODINGS))
+    dtype, channels, _ = COLOR_ENCODINGS[message.encoding]
+    _check_size(message, channels * np.dtype(dtype).itemsize)
+
+
+def check_depth(message: ImageMessage) -> None:
+    """Raises MessageError where `depth_from_image` would; looks at no pixel."""
+    if message.encoding not in DEPTH_ENCODINGS:
+        raise MessageError(_unknown_encoding("depth", message, DEPTH_ENCODINGS))
+    _check_size(message, np.dtype(DEPTH_ENCODINGS[message.encoding]).itemsize)
+
+
+def content_digest(message: ImageMessage) -> int:
+    """A number that is the same for pictures of the same content; of a part of their bytes, for the sake of time."""
+    return zlib.crc32(np.frombuffer(message.data, np.uint8)[::DIGEST_STRIDE].tobytes())
 
 
 def camera_from_info(message: CameraInfoMessage) -> PinholeCamera:
@@ -144,10 +168,8 @@ def joint_velocities(message: JointStateMessage, names: Sequence[str]) -> NDArra
     return np.array([known[name] for name in names], dtype=np.float64)
 
 
-def _pixels(message: ImageMessage, dtype: str, channels: int) -> NDArray[Any]:
-    """The picture [H, W, channels] in native byte order; rows may be padded to `step` bytes."""
-    sample = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
-    row_bytes = message.width * channels * sample.itemsize
+def _check_size(message: ImageMessage, pixel_bytes: int) -> None:
+    row_bytes = message.width * pixel_bytes
     if message.width == 0 or message.height == 0:
         raise MessageError(f"an image in '{message.header.frame_id}' is empty ({message.width}x{message.height})")
     if message.step < row_bytes or len(message.data) < message.step * message.height:
@@ -155,6 +177,12 @@ def _pixels(message: ImageMessage, dtype: str, channels: int) -> NDArray[Any]:
             f"a {message.width}x{message.height} {message.encoding} image needs rows of {row_bytes} bytes, "
             f"got step {message.step} and {len(message.data)} bytes in all"
         )
+
+
+def _pixels(message: ImageMessage, dtype: str, channels: int) -> NDArray[Any]:
+    """The picture [H, W, channels] in native byte order; rows may be padded to `step` bytes."""
+    sample = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
+    row_bytes = message.width * channels * sample.itemsize
     rows = np.frombuffer(message.data, np.uint8, message.step * message.height).reshape(message.height, message.step)
     pixels = np.ascontiguousarray(rows[:, :row_bytes]).view(sample)
     return pixels.reshape(message.height, message.width, channels).astype(sample.newbyteorder("="), copy=False)

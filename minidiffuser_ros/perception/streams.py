@@ -2,14 +2,15 @@
 
 Pictures of one camera (colour, depth) form a group whose stamps must agree closely; groups (cameras) may
 differ more, because an observation is taken while the arm stands. Joint states come at a higher rate and are
-interpolated to each picture's own stamp.
+interpolated to each picture's own stamp. A stream that is not well (silent, frozen, stale, unreadable) is told apart
+from streams that do not fit together; what is not well is never acted on.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +39,16 @@ class StreamSettings:
     silent_after_s: float = _seconds_field(1.5, "age of its last message after which a stream counts as silent")
     clock_tolerance_s: float = _seconds_field(0.5, "how far stamps may run ahead of the clock or fall back")
     capacity: int = field(default=32, metadata={"description": "messages kept per stream", "range": (2, 1000)})
+    # No two pictures of a real sensor are alike; a simulated one of a still scene is like the last.
+    frozen_after: int = field(
+        default=30,
+        metadata={"description": "pictures in a row of the same content that mean a frozen camera; 0: any number is "
+                  "fine, as in simulation", "range": (0, 100_000)},
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
+            if not value > 0 and not (name == "frozen_after" and value == 0):
                 raise ConfigurationError(f"{name} must be greater than 0, got {value}")
 
 
@@ -69,7 +76,10 @@ class _Stream:
     stamps_ns: list[int] = field(default_factory=list)
     payloads: dict[int, Any] = field(default_factory=dict)
     arrival_ns: int | None = None
+    count: int = 0
     repeats: int = 0
+    content: int | None = None
+    alike: int = 0
     fault: str = ""
 
     def insert(self, stamp_ns: int, payload: Any, capacity: int) -> None:
@@ -78,10 +88,15 @@ class _Stream:
         if len(self.stamps_ns) > capacity:
             self.payloads.pop(self.stamps_ns.pop(0))
 
+    def compare(self, content: int | None) -> None:
+        """Count pictures that are like their predecessor; `content` stands for what is in this one."""
+        self.alike = self.alike + 1 if content is not None and content == self.content else 0
+        self.content = content
+
     def clear(self) -> None:
         self.stamps_ns.clear()
         self.payloads.clear()
-        self.repeats = 0
+        self.arrival_ns, self.repeats, self.content, self.alike = None, 0, None, 0
 
     def nearest(self, stamp_ns: int) -> int | None:
         """The buffered stamp closest to `stamp_ns`."""
@@ -110,34 +125,38 @@ class StampMatcher:
         self._jump = ""
         self._changed = threading.Condition()
 
-    def push(self, stream: str, stamp_ns: int, payload: Any, arrival_ns: int) -> None:
-        """Add one message. `arrival_ns`: the receiver's clock now.
+    def push(self, stream: str, stamp_ns: int, payload: Any, arrival_ns: int, content: int | None = None) -> bool:
+        """Add one message; returns whether it was kept. `arrival_ns`: the receiver's clock now.
 
         A stamp seen before counts as a frozen stream; one far behind its predecessor as a clock that jumped
-        back, which empties every buffer; one ahead of the receiver's clock is refused.
+        back, which empties every buffer; one ahead of the receiver's clock is refused. `content`: a digest of what a
+        picture shows (`decoding.content_digest`); the same one again and again counts as a frozen camera.
         """
         tolerance_ns = _nanoseconds(self.settings.clock_tolerance_s)
         with self._changed:
             entry = self._streams[stream]
+            entry.count += 1
             entry.arrival_ns = arrival_ns
             if stamp_ns > arrival_ns + tolerance_ns:
                 entry.fault = (
                     f"{stream} is stamped {_seconds(stamp_ns - arrival_ns)} ahead of this machine's clock; "
                     "synchronise the clocks"
                 )
-                return
+                return False
             entry.fault = ""
             newest = entry.stamps_ns[-1] if entry.stamps_ns else None
             if newest is not None and stamp_ns < newest - tolerance_ns:
                 self._jump = f"the stamps of {stream} jumped back by {_seconds(newest - stamp_ns)}"
-                for other in self._streams.values():
-                    other.clear()
+                self._clear()
+                entry.arrival_ns = arrival_ns
             if stamp_ns in entry.payloads:
                 entry.repeats += 1
-                return
+                return False
             entry.repeats = 0
+            entry.compare(content)
             entry.insert(stamp_ns, payload, self.settings.capacity)
             self._changed.notify_all()
+            return True
 
     def report_fault(self, stream: str, sentence: str) -> None:
         """Remember what is wrong with a stream's messages until a good one is pushed."""
@@ -149,19 +168,43 @@ class StampMatcher:
         with self._changed:
             return self._match(not_before_ns)
 
-    def wait_match(self, not_before_ns: int, timeout_s: float) -> MatchedSet | None:
-        """Like `match`, waiting up to `timeout_s` for messages that complete a set."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._match(not_before_ns) is not None, timeout_s)
+    def wait_match(
+        self, not_before_ns: int, timeout_s: float, now_ns: Callable[[], int] | None = None
+    ) -> MatchedSet | None:
+        """Like `match`, waiting up to `timeout_s` for messages that complete a set.
+
+        now_ns: the receiver's clock; where it is given there is no set as long as any stream is not well.
+        """
+
+        def found() -> MatchedSet | None:
+            if now_ns is not None and self._ailments(now_ns()):
+                return None
             return self._match(not_before_ns)
+
+        with self._changed:
+            self._changed.wait_for(lambda: found() is not None, timeout_s)
+            return found()
+
+    def counts(self) -> dict[str, int]:
+        """Messages received so far, by stream."""
+        with self._changed:
+            return {name: stream.count for name, stream in self._streams.items()}
 
     def reasons(self, now_ns: int, not_before_ns: int = 0) -> list[str]:
         """One sentence for everything that keeps a set from being complete; empty where one is there."""
         with self._changed:
-            unwell = [text for name in self._streams for text in self._unwell(name, now_ns)]
+            unwell = self._ailments(now_ns)
             if not unwell and self._match(not_before_ns) is None:
                 unwell = self._mismatch(not_before_ns)
             return ([self._jump] if self._jump and unwell else []) + unwell
+
+    def _clear(self) -> None:
+        """Forget every message, as they belong to another time."""
+        for stream in self._streams.values():
+            stream.clear()
+
+    def _ailments(self, now_ns: int) -> list[str]:
+        return [text for name in self._streams for text in self._unwell(name, now_ns)]
 
     def _match(self, not_before_ns: int) -> MatchedSet | None:
         pairs = [self._pairs(streams, not_before_ns) for streams in self._groups.values()]
@@ -182,18 +225,22 @@ class StampMatcher:
 
     def _pairs(self, streams: Sequence[str], not_before_ns: int) -> list[tuple[int, dict[str, int]]]:
         """Complete sets of one group, oldest first: (oldest stamp of the set, stamp per stream)."""
-        tolerance_ns = _nanoseconds(self.settings.pair_tolerance_s)
         pairs = []
-        leads = self._streams[streams[0]].stamps_ns
-        for lead in leads[bisect_left(leads, not_before_ns) :]:
-            nearest = {name: self._streams[name].nearest(lead) for name in streams}
-            stamps = {name: stamp for name, stamp in nearest.items() if stamp is not None}
-            if len(stamps) < len(streams) or any(abs(stamp - lead) > tolerance_ns for stamp in stamps.values()):
-                continue
+        for stamps in self._agreeing(streams, not_before_ns):
             oldest = min(stamps.values())
             if oldest >= not_before_ns and all(self._state_at(stamp) is not None for stamp in stamps.values()):
                 pairs.append((oldest, stamps))
         return sorted(pairs, key=lambda pair: pair[0])
+
+    def _agreeing(self, streams: Sequence[str], not_before_ns: int) -> Iterator[dict[str, int]]:
+        """Stamps of the streams of one group that agree closely, one set for each picture of the leading stream."""
+        tolerance_ns = _nanoseconds(self.settings.pair_tolerance_s)
+        leads = self._streams[streams[0]].stamps_ns
+        for lead in leads[bisect_left(leads, not_before_ns) :]:
+            nearest = {name: self._streams[name].nearest(lead) for name in streams}
+            stamps = {name: stamp for name, stamp in nearest.items() if stamp is not None}
+            if len(stamps) == len(streams) and all(abs(stamp - lead) <= tolerance_ns for stamp in stamps.values()):
+                yield stamps
 
     def _state_at(self, stamp_ns: int) -> Array | None:
         """The joint state at a stamp: interpolated between its neighbours, or the nearest one if close enough."""
@@ -215,11 +262,19 @@ class StampMatcher:
         if stream.fault:
             return [stream.fault]
         if stream.arrival_ns is None:
-            return [f"nothing has arrived on {name} yet"]
+            return [f"nothing has arrived on {name} {'since the clock jumped' if self._jump else 'yet'}"]
+        if stream.stamps_ns and stream.stamps_ns[-1] > now_ns + _nanoseconds(self.settings.clock_tolerance_s):
+            ahead = _seconds(stream.stamps_ns[-1] - now_ns)
+            return [f"the newest message on {name} is {ahead} ahead of this machine's clock, which has jumped back"]
         if now_ns - stream.arrival_ns > silent_ns:
             return [f"{name} has been silent for {_seconds(now_ns - stream.arrival_ns)}"]
         if stream.repeats >= FROZEN_AFTER_REPEATS:
             return [f"{name} is frozen: the same stamp came {stream.repeats + 1} times"]
+        if stream.alike and 0 < self.settings.frozen_after <= stream.alike + 1:
+            return [
+                f"{name} is frozen: the last {stream.alike + 1} pictures are alike although their stamps are new; "
+                "restart the camera (for simulated pictures set streams.frozen_after to 0)"
+            ]
         if stream.stamps_ns and stream.arrival_ns - stream.stamps_ns[-1] > silent_ns:
             lag = _seconds(stream.arrival_ns - stream.stamps_ns[-1])
             return [f"{name} is stale: its messages are {lag} old when they arrive"]
@@ -228,9 +283,6 @@ class StampMatcher:
     def _mismatch(self, not_before_ns: int) -> list[str]:
         """Why streams that are all well do not make a set."""
         newest = {name: stream.stamps_ns[-1] for name, stream in self._streams.items() if stream.stamps_ns}
-        missing = [name for name in self._streams if name not in newest]
-        if missing:
-            return [f"nothing has arrived on {name} since the clock jumped" for name in missing]
         early = [
             f"the newest message on {name} is {_seconds(not_before_ns - stamp)} older than asked for"
             for name, stamp in newest.items()

@@ -1,6 +1,7 @@
 """The decision loop: look, decide, check, move, look again. Free of ROS; what it touches is handed in.
 
 arm idle → observation stamped after the arm settled → decide → validate → approve → execute → success? → …
+A pause holds it before a look and before a motion; what was seen before its end is looked at anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from minidiffuser_ros.contract.errors import (
 )
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation
+from minidiffuser_ros.policy.supervision import Answer, Pacing
 from minidiffuser_ros.policy.validation import ValidationSettings, goal_problems
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ ENDINGS: tuple[tuple[type[MinidiffuserError], Ending], ...] = (
 class Stage(Enum):
     """What the loop is doing, as told in the feedback of the action."""
 
+    PAUSED = "paused"
     OBSERVING = "observing"
     INFERRING = "inferring"
     WAITING_FOR_APPROVAL = "waiting_for_approval"
@@ -100,9 +103,9 @@ class Surroundings:
 
     settled_at_ns() -> when the arm came to rest, waiting until it is idle. observe(not_before_ns) ->
     (observation, lift_ms). decide(observation, instruction, seed, what was seen before the last motion, if any).
-    approve(decision) -> whether the goal may be sent, waiting for a person where one is asked. execute(keypose)
-    returns after the verified arrival. success_reported() -> None where nothing judges the task. They raise the errors
-    of `contract.errors`.
+    approve(decision) -> whether the goal may be sent, waiting for a person where one is asked, until there is a pause.
+    execute(keypose) returns after the verified arrival. success_reported() -> None where nothing judges the task. They
+    raise the errors of `contract.errors`.
     For those who watch: on_stage when one begins, on_decision before the checks, on_goal after them and before
     anything moves, on_record when a decision has had its effect.
     """
@@ -110,11 +113,12 @@ class Surroundings:
     settled_at_ns: Callable[[], int]
     observe: Callable[[int], tuple[Observation, float]]
     decide: Callable[[Observation, str, int, Observation | None], Decision]
-    approve: Callable[[Decision], bool]
+    approve: Callable[[Decision], Answer]
     execute: Callable[[Keypose], None]
     success_reported: Callable[[], bool | None]
     cancelled: Callable[[], bool] = lambda: False
     dry_run: Callable[[], bool] = lambda: False
+    pacing: Pacing = field(default_factory=Pacing)
     on_stage: Callable[[Stage, int], None] = lambda stage, index: None
     on_decision: Callable[[DecisionRecord, Decision, Observation], None] = lambda record, decision, observation: None
     on_goal: Callable[[DecisionRecord], None] = lambda record: None
@@ -161,11 +165,14 @@ class DecisionLoop:
 
     def _advance(self, instruction: str, seed: int, index: int) -> bool:
         """One keypose, decided and reached; returns whether the policy chose to hold still instead."""
-        refusal = ""
-        for attempt in range(ATTEMPTS_PER_KEYPOSE):
+        attempt, refusal, ending = 0, "", Ending.GOAL_REFUSED
+        while attempt < ATTEMPTS_PER_KEYPOSE:
             settled_at_ns, observation, decision, record = self._decide(instruction, seed, index, attempt)
+            if self._overtaken(observation):
+                continue
             if record.holds:
                 self._keep(record)
+                self.surroundings.pacing.moved()
                 return True
             problems = goal_problems(
                 decision.keypose, observation, self.validation, settled_at_ns, self.surroundings.now_ns()
@@ -173,29 +180,53 @@ class DecisionLoop:
             ending, refusal = Ending.GOAL_REFUSED, "the keypose was refused: " + "; ".join(problems)
             if not problems:
                 self.surroundings.on_goal(record)
-                self._await_approval(decision, record)
-                start, earlier, self._before = time.perf_counter(), self._before, observation
-                try:
-                    self._move(decision.keypose, index)
-                    self._keep(replace(record, move_ms=_milliseconds_since(start)))
-                    return False
-                except GoalRejectedError as error:
-                    ending, refusal = Ending.GOAL_REFUSED, str(error)
-                    self._before = earlier  # nothing moved
-                except MotionError as error:
-                    ending, refusal = Ending.MOTION_FAILED, str(error)
-                    self._keep(replace(record, move_ms=_milliseconds_since(start)))
-                    # A push can do its work without arriving exactly.
-                    self._end_if_done(holds=0)
+                answer = self._ask(decision, record)
+                if self._overtaken(observation):
+                    continue
+                if answer is Answer.NONE:
+                    raise _Ended(Ending.NOT_APPROVED, "the keypose was not approved in time, nothing moved")
+                ending, refusal = Ending.NOT_APPROVED, "the keypose was rejected"
+                if answer is Answer.YES:
+                    ending, refusal = self._reach(record, observation, decision.keypose)
+                    if not refusal:
+                        return False
+            attempt += 1
         raise _Ended(ending, f"{refusal} ({ATTEMPTS_PER_KEYPOSE} samples tried)")
+
+    def _overtaken(self, observation: Observation) -> bool:
+        """Whether a pause has come or gone since this was seen, so that it is to be looked at anew."""
+        pacing = self.surroundings.pacing
+        return pacing.holds or observation.stamp_ns < pacing.ended_ns
+
+    def _reach(self, record: DecisionRecord, observation: Observation, keypose: Keypose) -> tuple[Ending, str]:
+        """Move there; returns why another sample is to be tried, an empty sentence where it was reached."""
+        start, earlier, self._before = time.perf_counter(), self._before, observation
+        self._enter(Stage.MOVING, record.index)
+        try:
+            self.surroundings.execute(keypose)
+            self._keep(replace(record, move_ms=_milliseconds_since(start)))
+        except GoalRejectedError as error:
+            self._before = earlier  # nothing moved
+            return Ending.GOAL_REFUSED, str(error)
+        except MotionError as error:
+            self._keep(replace(record, move_ms=_milliseconds_since(start)))
+            self.surroundings.pacing.moved()
+            # A push can do its work without arriving exactly.
+            self._end_if_done(holds=0)
+            return Ending.MOTION_FAILED, str(error)
+        self.surroundings.pacing.moved()
+        return Ending.MOTION_FAILED, ""
 
     def _decide(
         self, instruction: str, seed: int, index: int, attempt: int
     ) -> tuple[int, Observation, Decision, DecisionRecord]:
         """Look and infer; the seed differs for every decision and attempt, and is the same in a repeated run."""
         around = self.surroundings
+        if around.pacing.holds:
+            self._enter(Stage.PAUSED, index)
+            around.pacing.wait(around.cancelled, around.now_ns)
         self._enter(Stage.OBSERVING, index)
-        settled_at_ns = around.settled_at_ns()
+        settled_at_ns = max(around.settled_at_ns(), around.pacing.ended_ns)
         start = time.perf_counter()
         observation, lift_ms = around.observe(settled_at_ns)
         observe_ms = max(_milliseconds_since(start) - lift_ms, 0.0)
@@ -218,20 +249,15 @@ class DecisionLoop:
         around.on_decision(record, decision, observation)
         return settled_at_ns, observation, decision, record
 
-    def _await_approval(self, decision: Decision, record: DecisionRecord) -> None:
+    def _ask(self, decision: Decision, record: DecisionRecord) -> Answer:
         around = self.surroundings
         if around.dry_run():
             self._keep(record)
             raise _Ended(Ending.DRY_RUN, "dry run: the keypose was published, nothing moved")
         self._enter(Stage.WAITING_FOR_APPROVAL, record.index)
-        approved = around.approve(decision)
+        answer = around.approve(decision)
         self._check_cancelled()
-        if not approved:
-            raise _Ended(Ending.NOT_APPROVED, "the keypose was not approved in time, nothing moved")
-
-    def _move(self, keypose: Keypose, index: int) -> None:
-        self._enter(Stage.MOVING, index)
-        self.surroundings.execute(keypose)
+        return answer
 
     def _keep(self, record: DecisionRecord) -> None:
         self._records.append(record)

@@ -9,6 +9,7 @@ import numpy as np
 from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.keypose import QUATERNION_TOLERANCE, Keypose
 from minidiffuser_ros.contract.observation import Observation
+from minidiffuser_ros.contract.refusal import Reason, Refusal
 
 
 @dataclass(frozen=True)
@@ -29,33 +30,41 @@ class ValidationSettings:
 
 def goal_problems(
     keypose: Keypose, observation: Observation, settings: ValidationSettings, settled_at_ns: int, now_ns: int
-) -> list[str]:
-    """One sentence for everything that forbids sending `keypose`, in answer to `observation`, to the arm.
+) -> list[Refusal]:
+    """One sentence, with its code, for everything that forbids sending `keypose`, in answer to `observation`.
 
     settled_at_ns: when the arm had come to rest; now_ns: the same clock as the observation's stamp, now.
     """
     position, spec = np.asarray(keypose.position), observation.spec
     values = np.array([*position, *keypose.quat_wxyz, keypose.opening])
     if not np.isfinite(values).all():
-        return [f"the keypose is not finite: {values.tolist()}"]
+        return [Refusal(Reason.NOT_FINITE, f"the keypose is not finite: {values.tolist()}")]
     problems = []
     norm = float(np.linalg.norm(keypose.quat_wxyz))
     if abs(norm - 1.0) > QUATERNION_TOLERANCE:
-        problems.append(f"its quaternion has norm {norm:.4f} instead of 1")
+        problems.append(Refusal(Reason.NOT_A_ROTATION, f"its quaternion has norm {norm:.4f} instead of 1"))
     low, high = np.array(spec.workspace_min), np.array(spec.workspace_max)
     if (position < low).any() or (position > high).any():
-        problems.append(
-            f"its position {position.round(3).tolist()} lies outside the workspace {low.tolist()} to {high.tolist()}"
-        )
+        box = f"{low.tolist()} to {high.tolist()}"
+        sentence = f"its position {position.round(3).tolist()} lies outside the workspace {box}"
+        problems.append(Refusal(Reason.OUTSIDE_WORKSPACE, sentence))
     jump = float(np.linalg.norm(position - observation.tool_position))
     if jump > settings.max_jump_m:
-        problems.append(f"it lies {jump:.2f} m from the tool, more than the {settings.max_jump_m:.2f} m allowed")
+        sentence = f"it lies {jump:.2f} m from the tool, more than the {settings.max_jump_m:.2f} m allowed"
+        problems.append(Refusal(Reason.TOO_FAR, sentence))
+    return problems + _age_problems(observation, settings, settled_at_ns, now_ns)
+
+
+def _age_problems(
+    observation: Observation, settings: ValidationSettings, settled_at_ns: int, now_ns: int
+) -> list[Refusal]:
+    problems = []
     if observation.stamp_ns < settled_at_ns:
         early = (settled_at_ns - observation.stamp_ns) / 1e9
-        problems.append(f"its observation was taken {early:.2f} s before the arm had settled")
+        sentence = f"its observation was taken {early:.2f} s before the arm had settled"
+        problems.append(Refusal(Reason.BEFORE_LAST_MOTION, sentence))
     age = (now_ns - observation.stamp_ns) / 1e9
     if age > settings.max_observation_age_s:
-        problems.append(
-            f"its observation is {age:.1f} s old, more than the {settings.max_observation_age_s:.1f} s allowed"
-        )
+        allowed = f"more than the {settings.max_observation_age_s:.1f} s allowed"
+        problems.append(Refusal(Reason.STALE, f"its observation is {age:.1f} s old, {allowed}"))
     return problems

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, MAX_GRIPPER_WIDTH, FrankaKinematics
+from minidiffuser_ros.arm.model import FR3
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.contract.errors import MotionError
 from minidiffuser_ros.contract.keypose import Keypose
+from minidiffuser_ros.contract.refusal import Reason, Refusal
 from minidiffuser_ros.geometry.rotation import interpolate_quat
 from minidiffuser_ros.geometry.transform import pose_of, transform_from
 from minidiffuser_ros.simulation.world import PREFIX
@@ -26,7 +28,7 @@ TIMESTEP_S = 0.002
 TRAJECTORY_STEPS = 10
 TRAJECTORY_PERIOD_S = TRAJECTORY_STEPS * TIMESTEP_S
 LINEAR_SPEED, ANGULAR_SPEED = 0.5, 2.0  # m/s and rad/s, means over a motion
-JOINT_SPEEDS = (2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26)  # rad/s, limits of the FR3 (Franka's documentation)
+JOINT_SPEEDS = FR3.velocity  # rad/s
 WAYPOINT_SPACING = 0.02  # m
 MIN_MOTION_S, SETTLE_S, GRIPPER_S = 0.2, 0.8, 0.5
 SETTLED_RAD = 5e-4  # the overdamped joints creep towards their targets with a time constant of 0.1 s
@@ -84,7 +86,13 @@ class SteppedArm:
     def state(self) -> ArmState:
         """As a real arm reports itself."""
         width = float(self._data.qpos[self._fingers].sum())
-        return ArmState(self.joint_positions, self.tool_transform, width, ArmMode.IDLE)
+        velocities = np.array(self._data.qvel[self._dofs])
+        return ArmState(self.joint_positions, self.tool_transform, width, ArmMode.IDLE, velocities)
+
+    @property
+    def commanded_joints(self) -> Array:
+        """[7] rad that the arm was told to hold."""
+        return self._target.copy()
 
     @property
     def trajectory(self) -> Array:
@@ -120,6 +128,20 @@ class SteppedArm:
         joints = _along(path, int(duration / TIMESTEP_S))
         excess = float((np.abs(np.diff(joints, axis=0)) / (TIMESTEP_S * np.array(JOINT_SPEEDS))).max(initial=0.0))
         return joints if excess <= 1.0 else _along(path, int(np.ceil(excess * len(joints))))
+
+    def line(self, keypose: Keypose) -> Array:
+        """Joints [N, 7] for each physics step along the straight line to the keypose. Raises MotionError."""
+        return self._timed(self.plan(keypose), keypose)
+
+    def step(self, joints: Array) -> None:
+        """One physics step towards joints [7] close to the commanded ones, which are held from now on."""
+        self._target = np.array(joints, dtype=np.float64)
+        self._step(self._target)
+
+    def step_gripper(self, opening: float) -> None:
+        """One physics step with the fingers on their way to `opening` [0, 1], which they are driven to from now on."""
+        self._data.ctrl[self._hand] = opening * 0.5 * MAX_GRIPPER_WIDTH
+        self._step(self._target)
 
     def servo(self, keypose: Keypose) -> None:
         """Move a little, in a quarter of a second whatever the way is, while the gripper drives on meanwhile.
@@ -161,9 +183,8 @@ class SteppedArm:
             position = start_position + fraction * (keypose.position - start_position)
             joints = self._kinematics.inverse(transform_from(position, quat), path[-1])
             if joints is None:
-                raise MotionError(
-                    f"no joint configuration reaches {np.round(position, 3).tolist()} m on the way to the keypose"
-                )
+                text = f"no joint configuration reaches {np.round(position, 3).tolist()} m on the way to the keypose"
+                raise MotionError(Refusal(Reason.UNREACHABLE, text))
             path.append(joints)
         return np.array(path)
 

@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import FrankaKinematics
 from minidiffuser_ros.arm.self_shape import robot_volumes
 from minidiffuser_ros.contract.errors import MotionError

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import KeyposeExecutor
-from minidiffuser_ros.arm.franky_arm import FrankyArm, FrankySettings
+from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.franky_settings import FrankySettings
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, GoalRejectedError, MotionError

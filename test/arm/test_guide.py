@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from simulated_franka import SimulatedFranka, start_franka
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.guide import HandGuide
 from minidiffuser_ros.arm.protocol import ArmMode
-from minidiffuser_ros.arm.servo import Deadman, ServoReport
+from minidiffuser_ros.arm.servo import ServoReport
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import GoalRejectedError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
-from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.execution_settings import ExecutionSettings
+from minidiffuser_ros.arm.executor import KeyposeExecutor
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, FrankaKinematics
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
-from minidiffuser_ros.arm.servo import Deadman, Servo, ServoReport
+from minidiffuser_ros.arm.servo import Servo, ServoReport
 from minidiffuser_ros.arm.twist import ServoSettings, TwistCommand, TwistLimiter
+from minidiffuser_ros.arm.watchdog import Deadman
 from minidiffuser_ros.contract.errors import ConnectionLostError, GoalRejectedError, MotionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
@@ -47,6 +50,10 @@ class KinematicArm:
 
     def end_following(self, dynamics: float) -> None:
         self.mode = ArmMode.IDLE
+
+    def prepare(self, thresholds: object, payload: object) -> None: ...
+
+    def move_path(self, path: object, halt: threading.Event) -> None: ...
 
     def move_line(self, tool: np.ndarray, speed: float, halt: threading.Event) -> None:
         self.gate.wait(5.0)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from minidiffuser_ros.arm.envelope import HAND_CORNERS, SafetyLimits
+from minidiffuser_ros.arm.envelope_place import HAND_CORNERS
 from minidiffuser_ros.arm.kinematics import HOME_JOINTS, TCP_OFFSET, FrankaKinematics
+from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.arm.protocol import ArmMode, ArmState
 from minidiffuser_ros.arm.twist import DAMPING, ServoSettings, TwistCommand, TwistLimiter
 from minidiffuser_ros.contract.errors import ConfigurationError

@@ -286,7 +286,7 @@ def test_nothing_enters_but_pictures_poses_of_cameras_and_the_robots_own_state()
     ]  # fmt: skip
     assert list(inspect.signature(ObservationBuilder).parameters) == ["spec", "robot_volumes"]
     assert [field.name for field in dataclasses.fields(CameraView)] == [
-        "name", "color", "depth", "camera", "T_policy_camera", "stamp_ns",
+        "name", "color", "depth", "camera", "T_policy_camera", "stamp_ns", "depth_camera",
     ]  # fmt: skip
 
 
@@ -295,3 +295,23 @@ def test_a_lifted_point_projects_to_the_pixel_it_came_from() -> None:
     pixels = CAMERA.project(apply(invert(seen.T_policy_camera), lift(seen)[0].astype(np.float64)))
     columns, rows = np.meshgrid(np.arange(CAMERA.width), np.arange(CAMERA.height))
     np.testing.assert_allclose(pixels, np.stack([columns.ravel(), rows.ravel()], axis=1), atol=1e-3)
+
+
+def test_depth_with_intrinsics_of_its_own_is_lifted_by_them_and_coloured_by_what_lies_behind_it() -> None:
+    seen = view("front")
+    points, colors = lift(seen)
+    # The same lens told twice changes nothing, whatever size the message gives.
+    for lens in (CAMERA, CAMERA.scaled(2 * CAMERA.width, 2 * CAMERA.height)):
+        again = lift(dataclasses.replace(seen, depth_camera=lens))
+        np.testing.assert_allclose(again[0], points, atol=1e-6)
+        np.testing.assert_array_equal(again[1], colors)
+    # A narrower one sees a part of it, and a wider one more than there is colour for.
+    rows, columns_ = slice(20, 60), slice(30, 90)
+    part = dataclasses.replace(CAMERA, width=60, height=40, cx=CAMERA.cx - 30, cy=CAMERA.cy - 20)
+    cropped = lift(dataclasses.replace(seen, depth=seen.depth[rows, columns_], depth_camera=part))
+    whole = points.reshape(*seen.depth.shape, 3)[rows, columns_].reshape(-1, 3)
+    np.testing.assert_allclose(cropped[0], whole, atol=1e-6)
+    np.testing.assert_array_equal(cropped[1], seen.color[rows, columns_].reshape(-1, 3))
+    wide = lift(dataclasses.replace(seen, color=seen.color[rows, columns_], camera=part, depth_camera=CAMERA))
+    np.testing.assert_allclose(wide[0], whole, atol=1e-6)
+    np.testing.assert_array_equal(wide[1], cropped[1])

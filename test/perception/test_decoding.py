@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from recorded_episode import CAMERA, Messages
@@ -9,7 +11,10 @@ from recorded_episode import CAMERA, Messages
 from minidiffuser_ros.contract.errors import MessageError
 from minidiffuser_ros.perception.decoding import (
     camera_from_info,
+    check_color,
+    check_depth,
     color_from_image,
+    content_digest,
     depth_from_image,
     joint_positions,
     joint_velocities,
@@ -34,6 +39,14 @@ def test_depth_comes_back_in_metres() -> None:
     metres = millimetres.astype(np.float32) * np.float32(0.001)
     np.testing.assert_array_equal(depth_from_image(MAKE.image(millimetres, "16UC1", "c", 0)), metres)
     np.testing.assert_array_equal(depth_from_image(MAKE.image(metres, "32FC1", "c", 0)), metres)
+
+
+def test_depth_may_be_counted_in_another_unit() -> None:
+    counts = RNG.integers(0, 2**16, (5, 7), dtype=np.uint16)
+    found = depth_from_image(MAKE.image(counts, "16UC1", "c", 0), 0.0001)
+    np.testing.assert_allclose(found, counts * 0.0001, rtol=1e-6)
+    metres = counts.astype(np.float32)
+    np.testing.assert_array_equal(depth_from_image(MAKE.image(metres, "32FC1", "c", 0), 0.0001), metres)
 
 
 def test_cameras_come_back_and_an_uncalibrated_one_is_refused() -> None:
@@ -67,3 +80,32 @@ def test_pictures_that_do_not_fill_their_size_are_refused() -> None:
         color_from_image(message)
     with pytest.raises(MessageError, match="has encoding 'rgb8'"):
         depth_from_image(message)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"encoding": "yuv422"}, {"width": 8}, {"height": 6}, {"step": 3}, {"height": 0}, {"data": b""}, {"encoding": ""}],
+    ids=str,
+)
+def test_what_cannot_be_decoded_is_refused_before_a_pixel_is_looked_at(broken: dict[str, object]) -> None:
+    pictures = {
+        (check_color, color_from_image): MAKE.image(np.zeros((5, 7, 3), np.uint8), "rgb8", "camera", 0),
+        (check_depth, depth_from_image): MAKE.image(np.zeros((5, 7), np.uint16), "16UC1", "camera", 0),
+    }
+    for (check, decode), message in pictures.items():
+        check(message)
+        decode(message)
+        changed = replace(message, **broken)
+        with pytest.raises(MessageError) as early:
+            check(changed)
+        with pytest.raises(MessageError) as late:
+            decode(changed)
+        assert str(early.value) == str(late.value)
+
+
+def test_a_digest_tells_pictures_apart_by_what_flickers_in_a_sensor() -> None:
+    dark = np.zeros((48, 64, 3), np.uint8)
+    flickering = [RNG.integers(0, 2, dark.shape, np.uint8) for _ in range(100)]
+    digests = [content_digest(MAKE.image(picture, "rgb8", "camera", i)) for i, picture in enumerate(flickering)]
+    assert len(set(digests)) == 100
+    assert len({content_digest(MAKE.image(dark, "rgb8", "camera", stamp)) for stamp in range(5)}) == 1

@@ -127,6 +127,91 @@ def test_a_frozen_stream_is_told_from_a_silent_one() -> None:
     assert matcher.reasons(START + 300 * MS) == ["front/depth is frozen: the same stamp came 4 times"]
 
 
+def push_pictures(matcher: StampMatcher, at_ms: int, content: int) -> None:
+    """One message on every stream; `content` stands for what front/color shows."""
+    push_all(matcher, at_ms, skip=("front/color",))
+    stamp = START + at_ms * MS
+    matcher.push("front/color", stamp, f"front/color@{at_ms}", stamp, content)
+
+
+def test_pictures_that_are_all_alike_are_frozen_however_fresh_their_stamps() -> None:
+    matcher = make_matcher(frozen_after=3)
+    for at_ms in (0, 100):
+        push_pictures(matcher, at_ms, content=7)
+    assert matcher.reasons(START + 100 * MS) == []
+    push_pictures(matcher, 200, content=7)
+    (reason,) = matcher.reasons(START + 200 * MS)
+    assert "front/color is frozen: the last 3 pictures are alike" in reason
+    push_pictures(matcher, 300, content=8)
+    assert matcher.reasons(START + 300 * MS) == []
+
+
+def test_alike_pictures_are_fine_where_the_limit_is_off_or_nobody_looks_at_them() -> None:
+    matcher = make_matcher(frozen_after=0)
+    for at_ms in range(0, 5000, 100):
+        push_pictures(matcher, at_ms, content=7)
+    assert matcher.reasons(START + 4900 * MS) == []
+    matcher = make_matcher(frozen_after=2)
+    for at_ms in range(0, 1000, 100):
+        push_all(matcher, at_ms)
+    assert matcher.reasons(START + 900 * MS) == []
+
+
+@pytest.mark.parametrize("ailment", ["silent", "frozen", "alike", "future", "stale", "unreadable"])
+def test_a_set_is_not_handed_out_while_any_stream_is_unwell(ailment: str) -> None:
+    matcher = make_matcher(frozen_after=2, silent_after_s=1.0)
+    push_pictures(matcher, 0, content=7)
+    now = START
+    assert matcher.wait_match(0, 0.0, lambda: now) is not None
+    if ailment == "silent":
+        now += 1100 * MS
+    elif ailment == "frozen":
+        for _ in range(3):
+            matcher.push("front/depth", START, "again", START)
+    elif ailment == "alike":
+        push_pictures(matcher, 10, content=7)
+    elif ailment == "future":
+        matcher.push("front/depth", START + 9000 * MS, "from tomorrow", START)
+    elif ailment == "stale":
+        now += 5000 * MS
+        for name in ["joint_states", *PICTURES]:
+            payload = np.zeros(1) if name == "joint_states" else name
+            matcher.push(name, START + 10 * MS, payload, now)
+    else:
+        matcher.report_fault("front/depth", "front/depth has encoding yuv422")
+    assert matcher.match() is not None
+    assert matcher.wait_match(0, 0.0, lambda: now) is None
+    assert matcher.reasons(now)
+
+
+def test_a_clock_that_jumps_back_between_two_messages_makes_the_old_ones_unusable() -> None:
+    matcher = make_matcher()
+    push_all(matcher, 60_000)
+    assert matcher.wait_match(0, 0.0, lambda: START) is None
+    reasons = matcher.reasons(START)
+    assert len(reasons) == 5
+    assert "jumped back" in reasons[0]
+
+
+def test_a_clock_that_jumps_forward_makes_the_old_ones_unusable_until_new_ones_come() -> None:
+    matcher = make_matcher()
+    push_all(matcher, 0)
+    now = START + 3_600_000 * MS
+    assert matcher.wait_match(0, 0.0, lambda: now) is None
+    push_all(matcher, 3_600_000)
+    match = matcher.wait_match(0, 0.0, lambda: now)
+    assert match is not None
+    assert set(match.stamps_ns.values()) == {now}
+
+
+def test_messages_are_counted_whether_they_are_kept_or_not() -> None:
+    matcher = make_matcher()
+    push_all(matcher, 0)
+    push_all(matcher, 0)
+    matcher.push("front/color", START + 9000 * MS, "from tomorrow", START)
+    assert matcher.counts() == {"joint_states": 2, **dict.fromkeys(PICTURES, 2), "front/color": 3}
+
+
 def test_old_messages_that_arrive_now_are_called_stale() -> None:
     matcher = make_matcher(silent_after_s=1.0)
     push_all(matcher, 5000, skip=("front/color",))

@@ -18,8 +18,10 @@ from minidiffuser_ros.contract.errors import (
 )
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
+from minidiffuser_ros.contract.refusal import Reason, codes_of
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.policy.loop import DecisionLoop, Ending, RunResult, Stage, Surroundings
+from minidiffuser_ros.policy.supervision import Answer
 from minidiffuser_ros.policy.validation import ValidationSettings, goal_problems
 
 SECOND = 1_000_000_000
@@ -95,7 +97,7 @@ class World:
             settled_at_ns=lambda: self.settled_ns,
             observe=self.observe,
             decide=self.choose,
-            approve=lambda decision: True,
+            approve=lambda decision: Answer.YES,
             execute=self.execute,
             success_reported=self.success,
             on_stage=lambda stage, index: self.stages.append(stage),
@@ -272,7 +274,7 @@ def test_errors_become_the_message_and_nothing_moves(error: Exception, ending: E
     assert world.executed == []
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.PAUSED])
 def test_a_run_cancelled_in_any_stage_starts_no_motion_after_it(stage: Stage) -> None:
     world = World(decide=lambda seed: Choice(keypose([0.4, 0.0, 0.2])))
     reached: list[Stage] = []
@@ -299,7 +301,7 @@ def test_an_error_that_comes_from_cancelling_counts_as_cancelled() -> None:
 
 def test_without_approval_nothing_moves() -> None:
     world = World()
-    assert world.run(approve=lambda decision: False).ending is Ending.NOT_APPROVED
+    assert world.run(approve=lambda decision: Answer.NONE).ending is Ending.NOT_APPROVED
     assert world.executed == []
 
 
@@ -332,14 +334,14 @@ def test_times_of_the_stages_are_kept_per_decision() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "problem"),
+    ("changes", "problem", "code"),
     [
-        ({"position": np.array([0.5, 0.1, -0.2])}, "outside the workspace"),
-        ({"position": np.array([0.5, np.nan, 0.1])}, "not finite"),
-        ({"quat_wxyz": np.array([0.0, 2.0, 0.0, 0.0])}, "norm 2.0000"),
+        ({"position": np.array([0.5, 0.1, -0.2])}, "outside the workspace", Reason.OUTSIDE_WORKSPACE),
+        ({"position": np.array([0.5, np.nan, 0.1])}, "not finite", Reason.NOT_FINITE),
+        ({"quat_wxyz": np.array([0.0, 2.0, 0.0, 0.0])}, "norm 2.0000", Reason.NOT_A_ROTATION),
     ],
 )
-def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str) -> None:
+def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str, code: Reason) -> None:
     goal = keypose()
     for name, value in changes.items():
         # Around the constructor, which refuses such values itself: a goal may come from elsewhere one day.
@@ -347,6 +349,7 @@ def test_each_check_names_what_is_wrong(changes: dict[str, Any], problem: str) -
     observation, _ = World().observe(0)
     (text,) = goal_problems(goal, observation, ValidationSettings(), 0, observation.stamp_ns)
     assert problem in text
+    assert text.code is code
 
 
 def test_jump_age_and_order_of_stamps_are_checked() -> None:
@@ -359,3 +362,4 @@ def test_jump_age_and_order_of_stamps_are_checked() -> None:
     assert "from the tool" in problems[0]
     assert "before the arm had settled" in problems[1]
     assert "3.0 s old" in problems[2]
+    assert codes_of(problems) == [Reason.TOO_FAR, Reason.BEFORE_LAST_MOTION, Reason.STALE]

@@ -13,6 +13,7 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from recorded_episode import START_NS, TOPICS, record_demonstration
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from spinning import eventually, parameters, ros_context, spinning
 
@@ -30,6 +31,8 @@ from minidiffuser_ros.srv import Capture
 
 pytestmark = pytest.mark.ros
 
+CLOCK_TOLERANCE_NS = 100_000_000
+
 KINDS = {TOPICS.joint_states: JointState} | {
     topic: kind
     for camera in TOPICS.cameras.values()
@@ -38,12 +41,16 @@ KINDS = {TOPICS.joint_states: JointState} | {
 
 
 class Player:
-    """Publishes a recording's messages, as they are in the file, up to a stamp, and then asks for an observation."""
+    """Publishes a recording's messages, as they are in the file, up to a stamp, and then asks for an observation.
+
+    It keeps the time of the graph, for messages that are old when they arrive are not acted on.
+    """
 
     def __init__(self, context: Context, folder: Path, observer: ObserverNode) -> None:
         self.node = Node("player", context=context)
         self._observer = observer
         self._outputs = {topic: self.node.create_publisher(kind, topic, RELIABLE) for topic, kind in KINDS.items()}
+        self._clock = self.node.create_publisher(Clock, "/clock", RELIABLE)
         self._captures = self.node.create_client(Capture, "observer/capture")
         with McapFile(bag_file(folder)) as file:
             found = file.messages(list(KINDS), 0, END_OF_TIME)
@@ -54,6 +61,7 @@ class Player:
         due = [stamp_to_ns(message.header.stamp) <= until_ns for _, message in self._left]
         for (topic, message), is_due in zip(self._left, due, strict=True):
             if is_due:
+                self._set_clock(message)
                 self._outputs[topic].publish(message)
                 self._await(topic, message)
         self._left = [entry for entry, is_due in zip(self._left, due, strict=True) if not is_due]
@@ -62,6 +70,11 @@ class Player:
         assert self._captures.wait_for_service(10.0)
         future = self._captures.call_async(Capture.Request(timeout_s=1.0))
         return observation_from_capture(eventually(lambda: future.result() if future.done() else None, 15.0))
+
+    def _set_clock(self, message: CameraInfo | Image | JointState) -> None:
+        self._clock.publish(Clock(clock=message.header.stamp))
+        now_ns = stamp_to_ns(message.header.stamp)
+        eventually(lambda: abs(self._observer.get_clock().now().nanoseconds - now_ns) < CLOCK_TOLERANCE_NS)
 
     def _await(self, topic: str, message: CameraInfo | Image | JointState) -> None:
         deadline = time.monotonic() + 10.0
@@ -72,7 +85,7 @@ class Player:
     def _arrived(self, topic: str, message: CameraInfo | Image | JointState) -> bool:
         for camera, topics in TOPICS.cameras.items():
             if topic == topics.info:
-                info = self._observer._infos.get(camera)
+                info = self._observer._streams.infos.get(camera)
                 return info is not None and info.header.stamp == message.header.stamp
         return stamp_to_ns(message.header.stamp) in self._observer._matcher._streams[topic].payloads
 
@@ -91,11 +104,14 @@ def player(folder: Path, tmp_path: Path) -> Iterator[Player]:
     calibration.write_text(yaml.safe_dump({"cameras": cameras}))
     with ros_context() as context:
         observer = ObserverNode(
-            context=context, parameter_overrides=parameters(calibration=str(calibration), autostart=True)
+            context=context,
+            parameter_overrides=parameters(
+                calibration=str(calibration), autostart=True, use_sim_time=True, streams__frozen_after=0
+            ),
         )
         player = Player(context, folder, observer)
         with spinning(context, observer, player.node):
-            connected = [*player._outputs.values()]
+            connected = [*player._outputs.values(), player._clock]
             eventually(lambda: all(output.get_subscription_count() for output in connected) or None, 10.0)
             yield player
 

@@ -277,6 +277,83 @@ def test_with_confirmation_nothing_moves_before_approval(rig: Rig) -> None:
     assert not rig.call(Trigger, "approve", Trigger.Request()).success
 
 
+def stages(rig: Rig) -> list[str]:
+    return [message.stage for message in rig.feedback]
+
+
+def pause(rig: Rig, on: bool) -> None:
+    assert rig.call(SetBool, "pause", SetBool.Request(data=on)).success
+
+
+def test_a_pause_finishes_the_motion_and_what_follows_is_seen_after_it(rig: Rig) -> None:
+    rig.around.move_s = 0.5
+    handle = rig.send()
+    eventually(lambda: "moving" in stages(rig))
+    pause(rig, True)
+    eventually(lambda: "paused" in stages(rig))
+    assert len(rig.around.goals) == 1
+    looks = len(rig.around.captures)
+    time.sleep(0.3)
+    assert len(rig.around.captures) == looks
+    resumed_ns = rig.around.now_ns()
+    pause(rig, False)
+    assert rig.finish(handle)[1].success
+    assert rig.around.captures[looks][0] >= resumed_ns
+    assert len(rig.around.goals) == 2
+
+
+def test_a_step_within_a_pause_is_one_keypose(rig: Rig) -> None:
+    assert "start a run" in rig.call(Trigger, "step", Trigger.Request()).message
+    pause(rig, True)
+    handle = rig.send()
+    eventually(lambda: stages(rig) == ["paused"])
+    assert rig.around.captures == []
+    assert rig.call(Trigger, "step", Trigger.Request()).success
+    eventually(lambda: stages(rig).count("paused") == 2)
+    assert len(rig.around.goals) == 1
+    pause(rig, False)
+    assert not rig.call(Trigger, "step", Trigger.Request()).success
+    assert rig.finish(handle)[1].success
+
+
+def test_a_paused_run_can_be_stopped(rig: Rig) -> None:
+    pause(rig, True)
+    handle = rig.send()
+    eventually(lambda: "paused" in stages(rig))
+    assert rig.call(Trigger, "stop", Trigger.Request()).success
+    assert "cancelled" in rig.finish(handle)[1].message
+    assert rig.around.goals == []
+
+
+def test_a_rejected_keypose_is_not_sent_and_another_one_is_proposed(rig: Rig) -> None:
+    rig.node.set_parameters(parameters(confirm=True))
+    assert not rig.call(Trigger, "reject", Trigger.Request()).success
+    handle = rig.send(max_keyposes=1)
+    eventually(lambda: "waiting_for_approval" in stages(rig))
+    assert rig.call(Trigger, "reject", Trigger.Request()).success
+    eventually(lambda: stages(rig).count("waiting_for_approval") == 2)
+    assert rig.around.goals == []
+    assert rig.call(Trigger, "approve", Trigger.Request()).success
+    rig.finish(handle)
+    assert len(rig.around.goals) == 1
+
+
+def test_a_pause_withdraws_a_keypose_that_waits_for_approval(rig: Rig) -> None:
+    rig.node.set_parameters(parameters(confirm=True))
+    handle = rig.send(max_keyposes=1)
+    eventually(lambda: "waiting_for_approval" in stages(rig))
+    pause(rig, True)
+    eventually(lambda: "paused" in stages(rig))
+    assert not rig.call(Trigger, "approve", Trigger.Request()).success
+    resumed_ns = rig.around.now_ns()
+    pause(rig, False)
+    eventually(lambda: stages(rig).count("waiting_for_approval") == 2)
+    assert rig.call(Trigger, "approve", Trigger.Request()).success
+    rig.finish(handle)
+    assert rig.around.captures[-1][0] >= resumed_ns
+    assert len(rig.around.goals) == 1
+
+
 def test_a_dry_run_publishes_and_never_moves(rig: Rig) -> None:
     assert rig.call(SetBool, "set_dry_run", SetBool.Request(data=True)).success
     _, result = rig.perform()

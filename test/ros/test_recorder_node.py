@@ -144,6 +144,7 @@ def test_an_episode_holds_every_message_of_every_topic_between_start_and_stop(ri
     assert folder.name == name
     assert not partial_episodes(rig.root)
     info, found = read_info(folder), contents(folder)
+    assert [record.source for record in info.calibrations] == [str(CALIBRATION)] * 2
     assert (info.task, info.instruction, info.operator) == ("open_drawer", "open the drawer", "Ada")
     assert (info.outcome, info.variation, info.seed) == (UNLABELLED, 2, 7)
     for topic, count in during.items():

@@ -14,8 +14,8 @@ from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 
 from minidiffuser_ros.action import Gripper
-from minidiffuser_ros.arm.envelope import SafetyLimits
 from minidiffuser_ros.arm.kinematics import JOINT_NAMES, FrankaKinematics
+from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.bridge.conversions import joint_positions, pose_from_message, stamp_to_ns
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply, rotation
 from minidiffuser_ros.msg import ArmStatus

@@ -15,9 +15,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from spinning import eventually, parameters, ros_context, spinning
 from std_srvs.srv import Trigger
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
 from minidiffuser_ros.arm.executor import KeyposeExecutor
 from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.bridge.conversions import camera_from_info, color_from_image, depth_from_image, stamp_to_ns
 from minidiffuser_ros.bridge.qos import SENSOR_DATA
 from minidiffuser_ros.contract.errors import ConfigurationError

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from scenes import geoms_of, present
 
-from minidiffuser_ros.arm.envelope import KeyposeGoal, SafetyEnvelope
-from minidiffuser_ros.arm.executor import ExecutionSettings, KeyposeExecutor
-from minidiffuser_ros.arm.franky_arm import FrankyArm, FrankySettings
+from minidiffuser_ros.arm.envelope import SafetyEnvelope
+from minidiffuser_ros.arm.execution_settings import ExecutionSettings
+from minidiffuser_ros.arm.executor import KeyposeExecutor
+from minidiffuser_ros.arm.franky_arm import FrankyArm
+from minidiffuser_ros.arm.franky_settings import FrankySettings
+from minidiffuser_ros.arm.goal import KeyposeGoal
 from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostError, UnknownTaskError
 from minidiffuser_ros.simulation.protocol import ServedWorld, WorldCameras
 from minidiffuser_ros.simulation.rendering import RgbdRenderer

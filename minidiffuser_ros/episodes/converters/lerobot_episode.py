@@ -138,23 +138,25 @@ class _Frames:
     def _picture(self, name: str, match: MatchedSet, infos: dict[str, Any]) -> Picture:
         topics, mount = self._reader.info.topics.cameras[name], self._mounts[name]
         depth = match.payloads[topics.depth]
-        if depth.encoding not in ("16UC1", "mono16") or name not in infos:
+        if depth.encoding not in ("16UC1", "mono16") or name not in infos or topics.depth_info:
             raise EpisodeError(
-                f"camera '{name}' has no camera_info, or depth in {depth.encoding!r:.20} instead of 16UC1"
+                f"camera '{name}' has no camera_info, depth with intrinsics of its own, or depth in "
+                f"{depth.encoding!r:.20} instead of 16UC1, which a LeRobot dataset does not hold"
             )
         on_base = mount.parent_frame == self._reader.info.spec.policy_frame
         T_policy_parent = np.eye(4) if on_base else self._kinematics.forward(match.states[topics.depth][:7])
         return Picture(
             color_from_image(match.payloads[topics.color]),
-            _counts(depth),
+            _counts(depth, topics.depth_scale),
             T_policy_parent @ transform_from(mount.position, mount.quat_wxyz),
             camera_from_info(infos[name]).matrix,
         )
 
 
-def _counts(message: Any) -> NDArray[np.uint16]:
-    """Depth [H, W] in millimetres, as the picture has it."""
+def _counts(message: Any, scale: float) -> NDArray[np.uint16]:
+    """Depth [H, W] in millimetres of a picture that counts in `scale` metres; 0 where it is farther than they reach."""
     from minidiffuser_ros.perception.decoding import depth_from_image
 
     # Metres in single precision keep millimetres up to 65.535 m apart.
-    return np.round(depth_from_image(message).astype(np.float64) / MILLIMETRE).astype(np.uint16)
+    counts = np.round(depth_from_image(message, scale).astype(np.float64) / MILLIMETRE)
+    return np.where(counts <= np.iinfo(np.uint16).max, counts, 0.0).astype(np.uint16)

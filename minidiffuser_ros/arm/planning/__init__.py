@@ -1,0 +1,1 @@
+"""Motions around what stands in the way: collision checks, search, shortening, timing. Moves nothing."""
