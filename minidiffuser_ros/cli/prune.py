@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler-steps", type=int, default=100, help="its steps (default: 100)")
     parser.add_argument("--steps", type=int, default=300, help="steps of the training (default: 300)")
     parser.add_argument("--batch-size", type=int, default=32, help="observations a step (default: 32)")
-    parser.add_argument("--learning-rate", type=float, default=2e-4, help="peak of the cosine (default: 2e-4)")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="peak of the cosine (default: 3e-4)")
     parser.add_argument("--fraction", type=float, default=0.05, help="of the data that is looked at (default: 0.05)")
     parser.add_argument("--own-buffers", action="store_true", help="a buffer for each branch instead of each kind")
     parser.add_argument("--rate-per-branch", action="store_true", help="the rate holds for each branch by itself")

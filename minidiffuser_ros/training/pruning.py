@@ -50,7 +50,7 @@ class PruningConfig:
     beta: float = 1.0
     steps: int = 300
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     warmup_steps: int = 4
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
