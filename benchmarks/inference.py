@@ -238,7 +238,7 @@ def _plot(rows: list[Row], out: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for row in rows:
-        errors = [[row.success - row.low], [row.high - row.success]]
+        errors = [[max(0.0, row.success - row.low)], [max(0.0, row.high - row.success)]]
         axes.errorbar(row.denoise_ms_p50, row.success, yerr=errors, fmt="o", capsize=3)
         axes.annotate(row.method, (row.denoise_ms_p50, row.success), xytext=(5, 4), textcoords="offset points", size=8)
     axes.set(xscale="log", xlabel="denoising, ms a decision (median)", ylabel="success", ylim=(-0.03, 1.05))
