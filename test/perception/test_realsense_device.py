@@ -74,7 +74,7 @@ def test_pictures_of_a_bent_lens_are_made_straight(tmp_path: Path) -> None:
             column, row = np.rint(rs.rs2_project_point_to_pixel(intrinsics, [x, y, 1.0])).astype(int)
             color[row - 1 : row + 2, column - 1 : column + 2] = 255
             points.append((x, y, 1.0))
-    record(tmp_path / "a.db3", made, [(np.full((240, 320), 1000, np.uint16), color)] * 2)
+    record(tmp_path / "a.db3", made, [(np.full((240, 320), 1000, np.uint16), color)] * 6)
     found, as_it_is = played(tmp_path / "a.db3")[0], played(tmp_path / "a.db3", rectify=False)[0]
     assert found.lens == Lens(straight)
     errors = {}
@@ -101,7 +101,7 @@ def test_depth_in_another_unit_comes_in_millimetres_and_what_is_too_far_is_unkno
     made = MadeCamera(unit_m=unit_m)
     depth, color = noise(made, 1)[0]
     depth[0] = np.iinfo(np.uint16).max
-    record(tmp_path / "a.db3", made, [(depth, color)] * 2)
+    record(tmp_path / "a.db3", made, [(depth, color)] * 6)
     expected = np.rint(depth * (unit_m * 1e3))
     expected[expected > 65535] = 0
     found = played(tmp_path / "a.db3")[0].depth
@@ -139,7 +139,7 @@ def test_depth_is_moved_into_the_colour_cameras_view_as_our_own_projection_says(
     depth[10:30, 20:40] = 500  # something nearer, which hides what is behind it
     depth[35:40, 5:15] = 0
     color = np.zeros((60, 80, 3), np.uint8)
-    record(tmp_path / "a.db3", made, [(depth, color)] * 2)
+    record(tmp_path / "a.db3", made, [(depth, color)] * 6)
     pictures = played(tmp_path / "a.db3")[0]
     assert pictures.depth is not None
     assert pictures.depth.shape == (60, 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -28,6 +29,9 @@ def own_domain() -> int:
 @contextmanager
 def ros_context() -> Iterator[Context]:
     """A context in a domain of its own, shut down at the end."""
+    # What tests before have left to the collector takes part in the domain until it is collected: with some dozens of
+    # those, a process that is started now is not found any more.
+    gc.collect()
     context = Context()
     context.init(domain_id=own_domain())
     try:

@@ -132,7 +132,9 @@ def observing(calibration: str) -> Iterator[Looker]:
     overrides = parameters(calibration=calibration, streams__set_tolerance_s=0.1, streams__silent_after_s=2.0)
     with ros_context() as context:
         looker, observer = Looker(context), ObserverNode(context=context, parameter_overrides=overrides)
-        with spinning(context, SyntheticRobot(context), observer, looker):
+        robot = SyntheticRobot(context)
+        robot.still = True  # so that two clouds can be the same
+        with spinning(context, robot, observer, looker):
             yield looker
 
 
