@@ -90,11 +90,12 @@ class GraphProbe:
         with contextlib.suppress(ExternalShutdownException):
             self._executor.spin()
 
-    def parameters(self, node: str, names: Sequence[str], timeout_s: float = 2.0) -> dict[str, Any] | None:
+    def parameters(self, node: str, names: Sequence[str], timeout_s: float = 5.0) -> dict[str, Any] | None:
         """Values of a node's parameters, without those it does not have; None where no such node answers."""
         client = self.node.create_client(GetParameters, f"{node}/get_parameters")
         try:
-            if not client.wait_for_service(0.1):
+            # A node is heard of before its services are.
+            if not client.wait_for_service(timeout_s if node in self.node.get_node_names() else 0.2):
                 return None
             response = call(client, GetParameters.Request(names=list(names)), timeout_s)
         except ConnectionLostError:

@@ -27,7 +27,7 @@ from minidiffuser_ros.srv import SetSpeed
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 STOP_S, REPORT_S = 0.5, 2.0
-ENABLE_TIMEOUT_S, STATE_TIMEOUT_S = 0.4, 1.5
+ENABLE_TIMEOUT_S, STATE_TIMEOUT_S = 0.4, 0.8  # the second below what libfranka waits for, a second
 AT_REST = 0.05  # rad/s between two readings
 
 
