@@ -11,6 +11,7 @@ SIMULATION = "sim"
 AUTO = "auto"
 NONE = "none"
 SCRIPTED = "scripted"
+HERE, ELSEWHERE = "here", "elsewhere"
 SWITCH = ("true", "false")
 REALSENSE, REALSENSE_ROS, EXTERNAL = "realsense", "realsense_ros", "external"
 FRONT, WRIST = "front", "wrist"
@@ -55,6 +56,12 @@ class Bringup:
 
 ROBOT_ARGUMENTS = (
     Argument("robot_ip", SIMULATION, f"address of the arm; '{SIMULATION}' starts a simulated one"),
+    Argument(
+        "arm",
+        HERE,
+        "where the arm node runs: on this computer, or on the one beside the arm, where you start it",
+        (HERE, ELSEWHERE),
+    ),
     Argument("sim_address", "127.0.0.2", "loopback address on which the simulated arm listens"),
     Argument(
         "camera",
@@ -131,6 +138,7 @@ POLICY = Bringup(
             "arm",
             "arm",
             {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
+            only_if={"arm": (HERE,)},
         ),
         NodeEntry("observer", "observer", {**SEEN_BY, "streams.frozen_after": ("frozen_after", int)}),
         NodeEntry(
@@ -168,7 +176,8 @@ RECORD = Bringup(
         ),
         *CAMERAS,
         NodeEntry(
-            "arm", "arm", {"address": ("arm_address", str), "speed": ("speed", float)}, files=("record.yaml",)
+            "arm", "arm", {"address": ("arm_address", str), "speed": ("speed", float)}, files=("record.yaml",),
+            only_if={"arm": (HERE,)},
         ),
         NodeEntry("recorder", "recorder", {"root": ("out", str), **SEEN_BY}),
         NodeEntry(

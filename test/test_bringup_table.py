@@ -58,6 +58,14 @@ def test_hardware_starts_cameras_instead_of_the_simulator_and_is_careful(checkpo
     assert "spec.cameras" not in nodes["observer"].parameters
 
 
+@pytest.mark.parametrize("bringup", BRINGUPS)
+def test_the_arm_node_may_run_on_the_computer_beside_the_arm(bringup: str, checkpoint: dict[str, str]) -> None:
+    values = checkpoint if bringup == "policy" else {}
+    here, without = plan(bringup, values), plan(bringup, {**values, "arm": "elsewhere"})
+    assert [n for n in here if n not in without] == [n for n in here if n.name == "arm"]
+    assert all(node in here for node in without)
+
+
 def test_the_driver_of_others_is_started_on_request_and_none_for_external_cameras(checkpoint: dict[str, str]) -> None:
     nodes = {node.name: node for node in plan("policy", {**checkpoint, **HARDWARE, "camera": "realsense_ros"})}
     assert list(nodes) == ["front", "wrist", "arm", "observer", "policy"]
