@@ -72,7 +72,7 @@ def main() -> None:
     """Make the questions, ask them, print."""
     args = _arguments()
     planner = MotionPlanner()
-    questions = list(tqdm(make_questions(args.count), total=args.count, desc="scenes", unit="scene"))
+    questions = list(tqdm(make_questions(args.count, args.first), total=args.count, desc="scenes", unit="scene"))
     answers = [ask(planner, question) for question in tqdm(questions, desc="planning", unit="path")]
     report = _summary(questions, answers)
     _print_summary(report)
@@ -88,6 +88,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="scenes")
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
     parser.add_argument("--without-ompl", action="store_true")
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser.parse_args()

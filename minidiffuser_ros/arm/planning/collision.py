@@ -47,7 +47,7 @@ class CollisionSettings:
     """Distances that count as touching."""
 
     padding_m: float = field(
-        default=0.005,
+        default=0.008,
         metadata={"description": "Distance kept from what is seen", "unit": "m", "range": (0.0, 0.1)},
     )
     self_margin_m: float = field(
