@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,7 @@ from minidiffuser_ros.pruning.schedules import (
     similarity_of,
     uniform_schedule,
 )
-from minidiffuser_ros.simulation.tabletop import shared_world
+from minidiffuser_ros.simulation.tabletop import Tabletop, shared_world
 
 DDPM = SamplerConfig("ddpm", 100)
 REFERENCE = "ddpm-100"
@@ -82,9 +82,9 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     policy = Policy.load(args.policy, args.device)
-    plans = _plans(policy, args)
     world = shared_world(policy.spec)
     tasks = args.tasks or sorted(json.loads((args.policy / "training.json").read_text())["demonstrations"])
+    plans = _plans(policy, tasks, args)
     scenes = [Scene(task, args.seed + i) for task in tasks for i in range(args.episodes)]
     tallies = {name: Tally() for name in plans}
     for number, scene in enumerate(tqdm(scenes, unit="scene")):
@@ -116,14 +116,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _plans(policy: Policy, args: argparse.Namespace) -> dict[str, Plan]:
+def _plans(policy: Policy, tasks: Sequence[str], args: argparse.Namespace) -> dict[str, Plan]:
     """The methods by name; schedules that are made from data see other scenes than the test."""
 
     def steady(walk: Walk) -> Plan:
         return lambda condition: walk
 
     units = policy.sampler.units(DDPM)
-    conditions = _calibration(policy, args.calibration)
+    conditions = _calibration(policy, tasks, args.calibration)
     similarity = torch.stack([_similarity(policy, condition, seed) for seed, condition in enumerate(conditions)])
     plans = {REFERENCE: steady(Walk(DDPM))}
     plans |= {f"ddim-{steps}": steady(Walk(SamplerConfig("ddim", steps))) for steps in (50, 30, 10, 5, 3, 2, 1)}
@@ -148,21 +148,12 @@ def _plans(policy: Policy, args: argparse.Namespace) -> dict[str, Plan]:
 
 
 @torch.inference_mode()
-def _calibration(policy: Policy, count: int) -> list[Condition]:
+def _calibration(policy: Policy, tasks: Sequence[str], count: int) -> list[Condition]:
     """Conditions of first views, of seeds that are in nobody's test."""
-    conditions: list[Condition] = []
-    world, before = shared_world(policy.spec), policy.plan
-
-    def keep(condition: Condition) -> Walk:
-        conditions.append(condition)
-        return Walk(policy.config.sampler)
-
-    policy.plan = keep
+    conditions, world = [], shared_world(policy.spec)
     for index in range(count):
-        task = ("push_button", "stack_pair")[index % 2]
-        instruction = Scene(task, 150_000 + index).lay_out(world)
-        policy.decide(world.observe(), instruction, index)
-    policy.plan = before
+        instruction = Scene(tasks[index % len(tasks)], 150_000 + index).lay_out(world)
+        conditions.append(policy.network.encode(policy.inputs(world.observe(), instruction)))
     return conditions
 
 
@@ -174,13 +165,13 @@ def _similarity(policy: Policy, condition: Condition, seed: int) -> Tensor:
     return similarity_of(policy.sampler.units(DDPM), outputs)
 
 
-def _play(world: object, policy: Policy, scene: Scene, tally: Tally) -> None:
+def _play(world: Tabletop, policy: Policy, scene: Scene, tally: Tally) -> None:
     def watch(decision: Decision) -> None:
         tally.denoise_ms.append(decision.denoise_ms)
         tally.total_ms.append(decision.encode_ms + decision.denoise_ms)
         tally.pruned.append(decision.pruned)
 
-    tally.successes += roll_out(world, policy, scene, watch).success  # type: ignore[arg-type]
+    tally.successes += roll_out(world, policy, scene, watch).success
     tally.episodes += 1
 
 
@@ -196,19 +187,19 @@ def _rows(policy: str, device: str, tallies: dict[str, Tally]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _naive(policy: Policy, world: object, scene: Scene, reference: Row) -> Row:
+@torch.inference_mode()
+def _naive(policy: Policy, world: Tabletop, scene: Scene, reference: Row) -> Row:
     """DDPM-100 that encodes the observation at each of its steps: the answers are the same, the time is not."""
     policy.plan = lambda condition: Walk(DDPM)
-    instruction = scene.lay_out(world)  # type: ignore[arg-type]
-    observation, times = world.observe(), []  # type: ignore[attr-defined]
+    instruction = scene.lay_out(world)
+    observation, times = world.observe(), []
+    inputs = policy.inputs(observation, instruction)
     for seed in range(3):
-        decision = policy.decide(observation, instruction, seed)
         started = time.perf_counter()
-        for step in range(DDPM.num_inference_steps - 1):
-            policy.plan = lambda condition: Walk(SamplerConfig("ddim", 1))
-            times_one = policy.decide(observation, instruction, step)
-            del times_one
-        times.append(1e3 * (time.perf_counter() - started) + decision.encode_ms)
+        policy.decide(observation, instruction, seed)
+        for _ in range(DDPM.num_inference_steps - 1):
+            policy.network.encode(inputs)
+        times.append(1e3 * (time.perf_counter() - started))
     naive_ms = statistics.median(times)
     values = {**asdict(reference), "method": "naive ddpm-100", "denoise_ms_p50": naive_ms, "denoise_ms_p95": max(times)}
     values |= {"total_ms_p50": naive_ms, "total_ms_p95": max(times), "speedup": reference.denoise_ms_p50 / naive_ms}

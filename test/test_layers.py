@@ -100,7 +100,7 @@ def test_the_bringup_table_and_runner_import_the_contract_at_most(name: str) -> 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_ros_appears_only_in_bridge_and_nodes(path: Path) -> None:
     # Clients of the running graph on the command line import ROS inside their `run`; the purity test watches --help.
-    if layer_of(path) in ROS_LAYERS | {"cli"}:
+    if layer_of(path) in ROS_LAYERS:
         return
     wrong = [(line, name) for line, name in imports_of(path) if name.split(".")[0] in ROS_PACKAGES]
     assert not wrong

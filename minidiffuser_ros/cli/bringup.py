@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 
 from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import process_of, run_processes
 from minidiffuser_ros.bringup_tables import BRINGUPS
-from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.cli.graph import require_ros
 
 HELP = "start the nodes of the ROS graph and keep them running until Ctrl-C"
 EPILOG = """examples:
@@ -40,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start everything; returns 0 after Ctrl-C and 1 if a node ended by itself."""
-    if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("minidiffuser_ros.msg") is None:
-        raise ConfigurationError("ROS 2 or this package's messages are not on the path; run: source env.sh")
+    require_ros()
     values = {argument.name: getattr(args, argument.name) for argument in BRINGUPS[args.bringup].arguments}
     return run_processes([process_of(node) for node in plan(args.bringup, values)])

@@ -6,6 +6,7 @@ import argparse
 import importlib
 
 from minidiffuser_ros.cli import calibrate_take, calibrate_use
+from minidiffuser_ros.cli.verbs import add_verbs
 from minidiffuser_ros.contract.errors import ConfigurationError
 
 HELP = "Find where a camera sits on the arm's base or hand, from views of a printed board, and check it."
@@ -25,17 +26,7 @@ VERBS = (*calibrate_take.VERBS, *calibrate_use.VERBS)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One parser a verb."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in VERBS:
-        options = verbs.add_parser(
-            verb.name,
-            help=verb.summary,
-            description=f"{verb.summary[0].upper()}{verb.summary[1:]}. {verb.more}".strip(),
-            epilog=verb.examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        verb.add_arguments(options)
-        options.set_defaults(run_verb=verb.run)
+    add_verbs(parser, VERBS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minidiffuser_ros.cli.episodes_verb import Verb
+from minidiffuser_ros.cli.verbs import Verb
 
 if TYPE_CHECKING:
     from minidiffuser_ros.perception.boards import Board

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from minidiffuser_ros.cli.episodes_verb import Verb
+from minidiffuser_ros.cli.verbs import Verb
 
 
 def _add_solve(parser: argparse.ArgumentParser) -> None:

@@ -88,7 +88,8 @@ def all_findings(args: argparse.Namespace, groups: frozenset[str]) -> Iterator[F
     from minidiffuser_ros.cli.doctor_machine import machine_findings
     from minidiffuser_ros.cli.doctor_policy import calibration_finding, policy_findings
     from minidiffuser_ros.cli.doctor_robot import robot_findings
-    from minidiffuser_ros.cli.doctor_ros import ros_findings, ros_is_there
+    from minidiffuser_ros.cli.doctor_ros import ros_findings
+    from minidiffuser_ros.cli.graph import ros_is_there
     from minidiffuser_ros.contract.observation import ObservationSpec
 
     if "machine" in groups:

@@ -28,21 +28,15 @@ OPTIONAL = {
 }
 
 
-def ros_is_there() -> bool:
-    """Whether rclpy and this package's messages can be imported."""
-    return all(importlib.util.find_spec(name) is not None for name in ("rclpy", "minidiffuser_ros.msg"))
-
-
 def ros_findings() -> Iterator[Finding]:
     """Imports nothing of ROS where it is not installed."""
     yield (installed := installed_finding())
     if installed.state is not State.OK:
         return
-    from rclpy.utilities import get_rmw_implementation_identifier
+    from minidiffuser_ros.bridge.middleware import middleware
 
-    rmw = get_rmw_implementation_identifier()
     yield domain_finding(os.environ)
-    yield transport_finding(rmw, os.environ)
+    yield transport_finding(middleware(), os.environ)
     usage = shutil.disk_usage("/dev/shm") if Path("/dev/shm").is_dir() else None
     yield shared_memory_finding(*((usage.free, usage.total) if usage else (0, 0)))
     for package, loss in OPTIONAL.items():
@@ -66,9 +60,9 @@ def installed_finding() -> Finding:
             "ros 2", State.FAIL, "this package's messages are not built or not on the path", "make build, then: "
             "source env.sh",
         )  # fmt: skip
-    from rclpy.utilities import get_rmw_implementation_identifier
+    from minidiffuser_ros.bridge.middleware import middleware
 
-    return finding("ros 2", State.OK, f"{distribution()}, {get_rmw_implementation_identifier()}")
+    return finding("ros 2", State.OK, f"{distribution()}, {middleware()}")
 
 
 def distribution() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from minidiffuser_ros.cli import episodes_data, episodes_look, episodes_mend
+from minidiffuser_ros.cli.verbs import add_verbs
 
 HELP = """Look at episodes, check, repair and label them, and make training data of them. Most verbs take folders of
 recorded episodes, folders of demonstrations (.npz), and caches alike, and single episodes in them."""
@@ -21,17 +22,7 @@ VERBS = (*episodes_look.VERBS, *episodes_mend.VERBS, *episodes_data.VERBS)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One parser a verb."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for verb in VERBS:
-        options = verbs.add_parser(
-            verb.name,
-            help=verb.summary,
-            description=f"{verb.summary[0].upper()}{verb.summary[1:]}. {verb.more}".strip(),
-            epilog=verb.examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        verb.add_arguments(options)
-        options.set_defaults(run_verb=verb.run)
+    add_verbs(parser, VERBS)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS, Verb, add_choice, choice_of
+from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS, add_choice, choice_of
+from minidiffuser_ros.cli.verbs import Verb
 from minidiffuser_ros.contract.episode import OUTCOMES
 
 if TYPE_CHECKING:

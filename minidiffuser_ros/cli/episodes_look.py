@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minidiffuser_ros.cli.episodes_verb import Verb, add_choice, choice_of, episodes_at, table
+from minidiffuser_ros.cli.episodes_verb import add_choice, choice_of, episodes_at, table
+from minidiffuser_ros.cli.verbs import Verb
 
 if TYPE_CHECKING:
     from minidiffuser_ros.episodes.catalog import Listed

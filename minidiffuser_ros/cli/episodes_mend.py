@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS, Verb
+from minidiffuser_ros.cli.episodes_verb import FOUND_PROBLEMS
+from minidiffuser_ros.cli.verbs import Verb
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,9 @@
-"""What the verbs of `minidiffuser episodes` share: their shape, the options that choose episodes, and tables."""
+"""What the verbs of `minidiffuser episodes` share: the options that choose episodes, and tables."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +12,6 @@ if TYPE_CHECKING:
 
 FOUND_PROBLEMS = 1
 MAX_CELL = 60
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One verb: its options, what runs it and returns the exit code, and its help."""
-
-    name: str
-    summary: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-    examples: str
-    more: str = ""
 
 
 def add_choice(parser: argparse.ArgumentParser, outcomes: Sequence[str] = ()) -> None:

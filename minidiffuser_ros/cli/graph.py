@@ -17,9 +17,14 @@ NUM_DOMAINS = 100
 PARTICIPANTS_PROBED = 16
 
 
+def ros_is_there() -> bool:
+    """Whether rclpy and this package's messages can be imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("rclpy", "minidiffuser_ros.msg"))
+
+
 def require_ros() -> None:
     """Raises ConfigurationError where ROS 2 or this package's messages cannot be imported."""
-    if importlib.util.find_spec("rclpy") is None or importlib.util.find_spec("minidiffuser_ros.msg") is None:
+    if not ros_is_there():
         raise ConfigurationError("ROS 2 or this package's messages are not on the path; run: source env.sh")
 
 

@@ -15,7 +15,7 @@ from minidiffuser_ros.contract.errors import CheckpointError, InstructionError, 
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.model.instruction import InstructionEncoder
-from minidiffuser_ros.model.mini_diffuser import Condition, MiniDiffuser
+from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.policy.inputs import ToolState, View, collate
 from minidiffuser_ros.policy.known_instructions import KnownInstructions
@@ -79,6 +79,14 @@ class Policy:
         """The observations this policy was trained on."""
         return self.config.spec
 
+    def inputs(self, observation: Observation, instruction: str, before: Observation | None = None) -> Inputs:
+        """What the network encodes, on the policy's device; arguments as of `decide`, and nothing is checked."""
+        view = View(
+            observation.points, observation.colors, ToolState.of(observation), self.encoder.encode(instruction),
+            ToolState.of(before) if before else None,
+        )  # fmt: skip
+        return collate([view], self.spec).to(self.device)
+
     @torch.inference_mode()
     def decide(
         self, observation: Observation, instruction: str, seed: int = 0, before: Observation | None = None
@@ -94,11 +102,7 @@ class Policy:
         if differences:
             raise SpecMismatchError("the policy was trained on other observations: " + "; ".join(differences))
         started = time.perf_counter()
-        view = View(
-            observation.points, observation.colors, ToolState.of(observation), self.encoder.encode(instruction),
-            ToolState.of(before) if before else None,
-        )  # fmt: skip
-        condition = self.network.encode(collate([view], self.spec).to(self.device))
+        condition = self.network.encode(self.inputs(observation, instruction, before))
         encoded = time.perf_counter()
         walk = self.plan(condition)
         sampled = self.sampler.keyposes(condition, seed, walk)

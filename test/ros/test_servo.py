@@ -17,6 +17,7 @@ from minidiffuser_ros.action import Gripper
 from minidiffuser_ros.arm.kinematics import JOINT_NAMES, FrankaKinematics
 from minidiffuser_ros.arm.limits import SafetyLimits
 from minidiffuser_ros.bridge.conversions import joint_positions, pose_from_message, stamp_to_ns
+from minidiffuser_ros.contract.refusal import Reason
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply, rotation
 from minidiffuser_ros.msg import ArmStatus
 from minidiffuser_ros.nodes.arm import ArmNode
@@ -221,7 +222,9 @@ def test_an_arm_that_is_lost_while_it_follows_is_told_and_can_be_recovered(clien
     client.becomes(ArmStatus.MOVING)
     served.kill()
     began = time.monotonic()
-    assert "stopped answering" in client.becomes(ArmStatus.ERROR).message
+    # A late machine hears of it from the watchdog over readings before franky gives up; both are the truth.
+    said = client.becomes(ArmStatus.ERROR)
+    assert "stopped answering" in said.message or list(said.codes) == [Reason.STATE_STALE]
     assert time.monotonic() - began < 15.0
     served.start()
     eventually(lambda: client.call(Trigger, "recover").success, 60.0)
