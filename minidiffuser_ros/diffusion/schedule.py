@@ -9,7 +9,8 @@
 | a_0, a_k, epsilon | original, noisy, noise |
 
 Every schedule is two tables, a_k = signal_k a_0 + sigma_k epsilon. Diffusion keeps signal^2 + sigma^2 = 1; flow
-matching goes straight, signal + sigma = 1 (Lipman et al. 2023). Samplers need nothing else.
+matching goes straight, signal + sigma = 1 (Lipman et al. 2023). Samplers need nothing else. Where both are 0 throughout
+(`regression`) every start is the same point, and the denoiser is a regression: behaviour cloning, the baseline.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import ConfigurationError
 
-BetaSchedule = Literal["scaled_linear", "squaredcos_cap_v2", "flow_matching"]
+BetaSchedule = Literal["scaled_linear", "squaredcos_cap_v2", "flow_matching", "regression"]
 PredictionType = Literal["epsilon", "sample", "v_prediction", "flow_prediction"]
 MAX_BETA = 0.999
 
@@ -48,6 +49,10 @@ class ScheduleConfig:
         for value, known in ((self.beta_schedule, BetaSchedule), (self.prediction_type, PredictionType)):
             if value not in get_args(known):
                 raise ConfigurationError(f"'{value}' is not one of {', '.join(get_args(known))}")
+        if self.beta_schedule == "regression" and self.prediction_type != "sample":
+            raise ConfigurationError(
+                f"beta_schedule regression goes with prediction_type sample, got '{self.prediction_type}'"
+            )
         ends_in_noise = self.rescale_betas_zero_snr or self.beta_schedule == "flow_matching"
         if ends_in_noise and self.prediction_type == "epsilon":
             raise ConfigurationError(
@@ -125,6 +130,8 @@ def _tables(config: ScheduleConfig) -> tuple[Tensor, Tensor]:
     if config.beta_schedule == "flow_matching":
         sigma = torch.arange(1, steps + 1, dtype=torch.float64) / steps
         return 1.0 - sigma, sigma
+    if config.beta_schedule == "regression":
+        return torch.zeros(steps, dtype=torch.float64), torch.zeros(steps, dtype=torch.float64)
     signal = torch.cumprod(1.0 - _betas(config), dim=0).sqrt()
     if config.rescale_betas_zero_snr:
         signal = (signal - signal[-1]) * (signal[0] / (signal[0] - signal[-1]))

@@ -6,14 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from minidiffuser_ros.contract.errors import MotionError, ObservationError
+from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.policy.policy import Decision, Policy
 from minidiffuser_ros.simulation.failures import HELD_STILL, NOTHING_SEEN, TIMEOUT, UNREACHABLE, failure_of
 from minidiffuser_ros.simulation.shifts import shift_named
 from minidiffuser_ros.simulation.tabletop import Tabletop
+
+
+class Decides(Protocol):
+    """What can be rolled out: a `Policy`, or a baseline that answers as one."""
+
+    def decide(
+        self, observation: Observation, instruction: str, seed: int = 0, before: Observation | None = None
+    ) -> Decision:
+        """As `Policy.decide`."""
 
 
 @lru_cache(maxsize=1)
@@ -64,7 +75,7 @@ def roll_out_expert(world: Tabletop, scene: Scene) -> Rollout:
 
 
 def roll_out(
-    world: Tabletop, policy: Policy, scene: Scene, watch: Callable[[Decision], object] = lambda decision: None
+    world: Tabletop, policy: Decides, scene: Scene, watch: Callable[[Decision], object] = lambda decision: None
 ) -> Rollout:
     """The policy until the rule holds, it holds still twice, nothing is seen, or the keyposes are spent.
 

@@ -58,6 +58,10 @@ class PolicyConfig:
                 f"a rotation_schedule belongs to a model with rotation 'diffused' and to no other, "
                 f"got {given} with rotation '{self.model.rotation}'"
             )
+        if self.schedule.beta_schedule == "regression" and self.sampler.num_inference_steps != 1:
+            raise ConfigurationError(
+                f"a regression answers in one step, got a sampler of {self.sampler.num_inference_steps}"
+            )
         self.noise_schedule()
         inference_timesteps(self.schedule.num_train_timesteps, self.sampler.num_inference_steps)
 

@@ -71,3 +71,13 @@ def test_unknown_names_and_too_few_steps_are_refused_and_the_known_names_told() 
         ScheduleConfig(beta_schedule="flow_matching", prediction_type="epsilon")
     with pytest.raises(ConfigurationError, match="at least 2, got 1"):
         ScheduleConfig(num_train_timesteps=1)
+    with pytest.raises(ConfigurationError, match="regression goes with prediction_type sample, got 'epsilon'"):
+        ScheduleConfig(beta_schedule="regression", prediction_type="epsilon")
+
+
+def test_a_regression_always_starts_from_the_same_point_and_asks_for_the_original() -> None:
+    schedule, g = NoiseSchedule(ScheduleConfig(2, "regression")), torch.Generator().manual_seed(0)
+    original, noise, steps = torch.randn(50, 3, generator=g), torch.randn(50, 3, generator=g), torch.tensor([0, 1] * 25)
+    assert not schedule.add_noise(original, noise, steps).any()
+    assert not schedule.initial_noise((50, 3), 0.3, 0.4, g).any()
+    assert torch.equal(schedule.target(original, noise, steps), original)

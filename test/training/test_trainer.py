@@ -16,8 +16,10 @@ from safetensors import safe_open
 from small import CONFIG, MODEL, small_data, small_trainer
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import DemonstrationSet
 from minidiffuser_ros.training.loop import Trainer, Watch, train
@@ -230,3 +232,25 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_touched(data
     with pytest.raises(ConfigurationError, match=r"gradient (inf|nan)"):
         trainer.step()
     assert all(torch.equal(value, trainer.network.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_regression_learns_and_answers_the_same_whatever_the_seed(data: DemonstrationSet, tmp_path: Path) -> None:
+    schedule = ScheduleConfig(num_train_timesteps=2, beta_schedule="regression")
+    sampler = SamplerConfig(num_inference_steps=1)
+    policy = PolicyConfig(spec=data.spec, model=MODEL, schedule=schedule, sampler=sampler, num_candidates=1)
+    trainer = Trainer(replace(CONFIG, steps=40, num_samples=1, warmup_steps=4), policy, data)
+    first = trainer.step()["position"]
+    train(trainer, tmp_path)
+    assert trainer.step(trainer.batch(0))["position"] < 0.5 * first
+    loaded = Policy.load(tmp_path)
+    with torch.inference_mode():
+        condition = loaded.network.encode(data.batch([0]).inputs)
+        answers = [loaded.sampler.positions(condition, seed) for seed in range(3)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+def test_a_regression_of_several_steps_is_refused(data: DemonstrationSet) -> None:
+    schedule = ScheduleConfig(num_train_timesteps=2, beta_schedule="regression")
+    with pytest.raises(ConfigurationError, match="answers in one step, got a sampler of 2"):
+        PolicyConfig(schedule=schedule, sampler=SamplerConfig(num_inference_steps=2))
