@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 HELP = """Train a policy. Whatever ends it, the same command goes on: after Ctrl-C where it stopped, after a kill
 from the last state saved; on the CPU bit for bit as if nothing had happened."""
 EPILOG = """A finished run goes on with a larger --steps; the rate then follows the cosine of the longer run, from where
-it stands. --learning-rate may change as well; with another batch size, M, seed, loss, schedule or network the run is refused.
-Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
+it stands. --learning-rate may change as well; with another batch size, M, seed, loss, schedule or network the run is
+refused. Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
 
 examples:
   minidiffuser train data/tabletop_small --out runs/tabletop_small
