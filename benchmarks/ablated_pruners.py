@@ -14,7 +14,8 @@ from minidiffuser_ros.training.dataset import DemonstrationSet
 from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
 from minidiffuser_ros.training.state import STATE
 
-SAVE_EVERY = 10  # steps of the optimiser
+SAVE_EVERY = 5  # steps of the optimiser
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Ablation:
 
     def config(self, rate: float, steps: int) -> PruningConfig:
         """Of its training."""
-        return replace(PruningConfig(rate=rate, steps=steps), shared=self.shared, per_branch=self.per_branch)
+        config = PruningConfig(rate=rate, steps=steps, batch_size=BATCH_SIZE)
+        return replace(config, shared=self.shared, per_branch=self.per_branch)
 
 
 ABLATIONS = (Ablation("sag"), Ablation("own-buffers", shared=False), Ablation("rate-per-branch", per_branch=True))

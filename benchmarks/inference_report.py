@@ -137,6 +137,7 @@ def _label(axes: Any, labels: Sequence[tuple[str, float, float, str]]) -> None:
                 arrowprops={"arrowstyle": "-", "color": color, "lw": 0.5, "shrinkB": 4, "relpos": (0.5, 0)},
             )  # fmt: skip
             note.set_in_layout(False)
+            note.update_positions(renderer)
             box = Text.get_window_extent(note, renderer).expanded(1.05, 1.15)  # without the line
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
