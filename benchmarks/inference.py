@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from inference_harness import compare
 from inference_report import plot, rows_of, table, write_json
-from inference_tabletop import Choice, TabletopSubject, default_tasks
+from inference_tabletop import Choice, default_tasks, tabletop_subject
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     )
     rows = []
     for device in args.device:
-        subject = TabletopSubject(args.policy, args.also, device, choice)
+        subject = tabletop_subject(args.policy, args.also, device, choice)
         rows += rows_of(subject, compare(subject, args.log))
     print(table(rows))
     if args.json:

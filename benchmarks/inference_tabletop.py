@@ -15,8 +15,9 @@ from minidiffuser_ros.contract.errors import CheckpointError, SpecMismatchError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.evaluation.rollout import Scene, roll_out
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs
-from minidiffuser_ros.policy.policy import Decision, Policy
-from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
+from minidiffuser_ros.policy.checkpoint import WEIGHTS
+from minidiffuser_ros.policy.policy import DENSITY_RADIUS, Decision, Policy
+from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import REUSE, observation_embedding
 from minidiffuser_ros.pruning.reuse import recorded_steps
@@ -49,50 +50,64 @@ class Choice:
     methods: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Way:
+    """A method, the policy that it runs, and how that one's sampler goes."""
+
+    policy: Policy
+    plan: Plan
+    method: Method
+
+
 class TabletopSubject:
-    """One policy, and others of the same tasks beside it, on one device."""
+    """Ways to decide over the same scenes; `tabletop_subject` makes it of folders."""
 
     reference = REFERENCE
 
-    def __init__(self, folder: Path, also: Sequence[Path], device: str, choice: Choice) -> None:
-        self.name, self.device = folder.name, device
-        self.policy = _loaded(folder, device)
-        self.world = shared_world(self.policy.spec)
-        self.scenes = [Scene(task, choice.seed + i) for i in range(choice.episodes) for task in choice.tasks]
-        self._ways: dict[str, tuple[Policy, Plan]] = {
-            name: (self.policy, plan) for name, plan in plans(self.policy, folder, choice).items()
-        }
-        self.methods: Mapping[str, Method] = {name: Method(self.name) for name in self._ways}
-        self._ways[NAIVE] = (self.policy, Reencoding(self.policy))
-        self.methods |= {NAIVE: Method(self.name, NAIVE_SCENES, REFERENCE)}
-        for other in also:
-            self._add(other)
-        if choice.methods:
-            wanted = {REFERENCE, *choice.methods}
-            self.methods = {name: method for name, method in self.methods.items() if name in wanted}
-        weights = [fingerprint(path) for path in (folder, *also)]
-        self.identity = json.dumps([weights, sorted(self.methods), choice.calibration])
-
-    def _add(self, folder: Path) -> None:
-        policy = _loaded(folder, self.device)
-        if differences := policy.spec.differences(self.policy.spec):
-            raise SpecMismatchError(f"{folder} sees other observations than {self.name}: " + "; ".join(differences))
-        for steps in ALSO_STEPS:
-            name = f"{folder.name}-{steps}"
-            self._ways[name] = (policy, steady(Walk(SamplerConfig("ddim", steps))))
-            self.methods |= {name: Method(folder.name)}
+    def __init__(
+        self, name: str, device: str, identity: object, scenes: Sequence[Scene], ways: Mapping[str, Way]
+    ) -> None:
+        self.name, self.device, self.scenes = name, device, scenes
+        self.identity = json.dumps([identity, sorted(ways)])
+        self.methods = {way: ways[way].method for way in ways}
+        self._ways = ways
+        self._world = shared_world(ways[REFERENCE].policy.spec)
 
     def play(self, method: str, scene: Scene) -> Played:
         """The episode, with the time of each of its decisions."""
-        policy, policy.plan = self._ways[method]
-        seen: list[Decision] = []
-        success = roll_out(self.world, policy, scene, seen.append).success
+        way, seen = self._ways[method], list[Decision]()
+        way.policy.plan = way.plan
+        success = roll_out(self._world, way.policy, scene, seen.append).success
         return Played(
             success,
             [decision.denoise_ms for decision in seen],
             [decision.encode_ms + decision.denoise_ms for decision in seen],
             [decision.pruned for decision in seen],
         )
+
+
+def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Choice) -> TabletopSubject:
+    """One policy with all its methods, and others of the same tasks beside it.
+
+    Raises CheckpointError for a folder without a policy and SpecMismatchError where they see the table differently.
+    """
+    policy = loaded(folder, device)
+    one = Method(folder.name)
+    ways = {name: Way(policy, plan, one) for name, plan in plans(policy, folder, choice).items()}
+    ways[NAIVE] = Way(policy, Reencoding(policy), Method(folder.name, NAIVE_SCENES, REFERENCE))
+    for other in also:
+        beside = loaded(other, device)
+        if differences := beside.spec.differences(policy.spec):
+            raise SpecMismatchError(f"{other} sees other observations than {folder}: " + "; ".join(differences))
+        ways |= {
+            f"{other.name}-{steps}": Way(beside, steady(Walk(SamplerConfig("ddim", steps))), Method(other.name))
+            for steps in ALSO_STEPS
+        }
+    if choice.methods:
+        ways = {name: way for name, way in ways.items() if name in (REFERENCE, *choice.methods)}
+    scenes = [Scene(task, choice.seed + i) for i in range(choice.episodes) for task in choice.tasks]
+    weights = [fingerprint(path) for path in (folder, folder / PRUNER, *also) if (path / WEIGHTS).exists()]
+    return TabletopSubject(folder.name, device, [weights, choice.calibration], scenes, ways)
 
 
 class Reencoding:
@@ -174,7 +189,7 @@ def _similarity(policy: Policy, condition: Condition, seed: int) -> Tensor:
     return similarity_of(policy.sampler.units(DDPM), outputs).cpu()
 
 
-def _loaded(folder: Path, device: str) -> Policy:
+def loaded(folder: Path, device: str) -> Policy:
     """A policy whose encoding, on a GPU, ends when it is done: else its time would count as denoising."""
     policy = Policy.load(folder, device)
     if not device.startswith("cuda"):
@@ -188,6 +203,12 @@ def _loaded(folder: Path, device: str) -> Policy:
 
     policy.network.encode = whole  # type: ignore[method-assign]
     return policy
+
+
+def densest(positions: Tensor) -> Tensor:
+    """Of candidates [N, 3] the one that a policy chooses [3]: it has the most others close by."""
+    kernel = torch.exp(-0.5 * (torch.cdist(positions, positions) / DENSITY_RADIUS) ** 2)
+    return positions[kernel.sum(1).argmax()]
 
 
 def default_tasks(folder: Path) -> list[str]:
