@@ -123,7 +123,9 @@ def plot(flips: Sequence[Flip], out: Path) -> None:
         for kind in sorted({flip.branch.rpartition(".")[2] for flip in of_change}):
             points = [(f.step + 1, max(f.moved_mm, 1e-3)) for f in of_change if f.branch.endswith(f".{kind}")]
             axes.plot(*zip(*points, strict=True), "o", markersize=3, alpha=0.6, label=kind)
-        axes.set(yscale="log", xlabel="step of the walk", title=change)
+        axes.set(
+            yscale="log", xlim=(0, 1.02 * max(flip.step + 1 for flip in flips)), xlabel="step of the walk", title=change
+        )
         axes.legend()
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("chosen keypose moved, mm (0.001: less)")
