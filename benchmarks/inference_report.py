@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from inference_harness import Subject, Tally
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.evaluation.statistics import paired_difference_interval, wilson_interval
@@ -100,15 +103,12 @@ def write_json(rows: Iterable[Row], out: Path) -> None:
     replace_file(out, lambda path: path.write_text(text))
 
 
-def plot(rows: Sequence[Row], out: Path) -> None:
-    """Success against milliseconds of denoising, with intervals; a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+def plot(rows: Sequence[Row], out: Path) -> Figure:
+    """Success against milliseconds of denoising, with intervals: written as a PNG, and returned."""
     several = len({row.device for row in rows}) > 1
-    figure, axes = pyplot.subplots(figsize=(10, 6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
     labels = []
     for row in rows:
         errors = [[max(0.0, row.success - row.low)], [max(0.0, row.high - row.success)]]
@@ -122,12 +122,11 @@ def plot(rows: Sequence[Row], out: Path) -> None:
     figure.canvas.draw()
     _label(axes, labels)
     replace_file(out, lambda path: figure.savefig(path, format="png", dpi=DPI))
+    return figure
 
 
 def _label(axes: Any, labels: Sequence[tuple[str, float, float, str]]) -> None:
     """Each label as close above its point as nothing else stands, on a line from the point."""
-    from matplotlib.text import Text
-
     renderer = axes.figure.canvas.get_renderer()
     taken: list[Any] = []
     for text, x, y, color in sorted(labels, key=lambda label: label[1]):
