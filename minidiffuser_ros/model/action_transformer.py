@@ -15,7 +15,7 @@ samples that share one condition: B of them where all samples are at one step, o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -105,7 +105,7 @@ class ActionTransformer(nn.Module):
         context = self.contexts(condition, timesteps) if isinstance(timesteps, Tensor) else timesteps
         mask = self.memory_mask.repeat(actions.shape[0] * actions.shape[1] // len(context[0].key), 1)
         x = self.action(actions) + self.places
-        for index, (layer, shared) in enumerate(zip(self.layers, context, strict=True)):
+        for index, (layer, shared) in enumerate(zip(self._decoder(), context, strict=True)):
             x = layer(x, shared, mask, execute, f"{index}")
         out: Tensor = self.out(self.norm(x))
         return out
@@ -141,7 +141,8 @@ class ActionTransformer(nn.Module):
 
     def _steps_of_walk(self, steps: tuple[int, ...]) -> StepContext:
         """Keys and values [K, H, 1, D] of diffusion steps, kept as long as neither they nor the weights change."""
-        weights = [self.shared_places, *self.encoder.parameters(), *(layer.key_value.weight for layer in self.layers)]
+        weights = [self.shared_places, *self.encoder.parameters()]
+        weights += [value for layer in self._decoder() for value in layer.key_value.parameters()]
         stamp = (steps, *((p.data_ptr(), p._version) for p in weights if not p.is_inference()))
         may_keep = not torch.is_grad_enabled() and not weights[0].is_inference()
         if may_keep and self._kept is not None and self._kept[0] == stamp:
@@ -156,7 +157,10 @@ class ActionTransformer(nn.Module):
 
     def _keys_values(self, tokens: Tensor) -> StepContext:
         """Of condition tokens [N, S, C], in every layer."""
-        return tuple(layer.condition(tokens) for layer in self.layers)  # type: ignore[operator]
+        return tuple(layer.condition(tokens) for layer in self._decoder())
+
+    def _decoder(self) -> Iterator[DecoderLayer]:
+        return (layer for layer in self.layers if isinstance(layer, DecoderLayer))
 
     def _require(self, condition: TransformerCondition, actions: Tensor, timesteps: Tensor | StepContext) -> None:
         expected = (len(condition.tokens), actions.shape[1], self.config.horizon, self.config.action_dim)
@@ -192,14 +196,12 @@ class DecoderLayer(nn.Module):
         drop = self.dropout
         x = x + drop(execute(f"{name}.self", lambda x=x: self._attend(x)))  # type: ignore[misc]
         x = x + drop(execute(f"{name}.cross", lambda x=x: self._look(x, shared, mask)))  # type: ignore[misc]
-        out: Tensor = x + drop(execute(f"{name}.mlp", lambda x=x: self.mlp(self.mlp_norm(x))))  # type: ignore[misc]
-        return out
+        x = x + drop(execute(f"{name}.mlp", lambda x=x: self.mlp(self.mlp_norm(x))))  # type: ignore[misc]
+        return x
 
     def _attend(self, x: Tensor) -> Tensor:
         """Each action to itself and to those before it, of its own sample."""
-        query, key, value = (
-            self._heads(part) for part in self.qkv(self.self_norm(x)).flatten(0, 1).chunk(3, dim=-1)
-        )
+        query, key, value = (self._heads(part) for part in self.qkv(self.self_norm(x)).flatten(0, 1).chunk(3, dim=-1))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         out: Tensor = self.self_out(attended.transpose(1, 2).reshape(x.shape))
         return out
