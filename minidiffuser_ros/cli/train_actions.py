@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 HELP = """Train a policy over action sequences (Diffusion Policy). Whatever ends it, the same command goes on: after
 Ctrl-C where it stopped, after a kill from the last state saved."""
-EPILOG = """DATA holds files episode_NNNNN.npz with arrays `states` [N, S] and `actions` [N, A]. The held-out loss is that of
-the averaged weights on every tenth episode, which is not learned from. A finished run goes on with a larger --steps.
+EPILOG = """DATA holds files episode_NNNNN.npz with arrays `states` [N, S] and `actions` [N, A]. The held-out loss is that
+of the averaged weights on every tenth episode, which is not learned from. A finished run goes on with more --steps.
 
 examples:
   minidiffuser train-actions data/push_t --features push_t --out runs/push_t
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--network", default="action_transformer_small",
-        help="action_transformer_small, which a core trains; action_transformer, the published size; action_unet_small, "
-        "action_unet (default: action_transformer_small)",
+        help="action_transformer_small, which a core trains; action_transformer, the published size; or "
+        "action_unet_small, action_unet (default: action_transformer_small)",
     )  # fmt: skip
     parser.add_argument("--width", type=int, help="of a transformer, instead of that of --network")
     parser.add_argument("--prediction", default="epsilon", help="epsilon, sample or v_prediction (default: epsilon)")

@@ -196,8 +196,8 @@ class DecoderLayer(nn.Module):
         drop = self.dropout
         x = x + drop(execute(f"{name}.self", lambda x=x: self._attend(x)))  # type: ignore[misc]
         x = x + drop(execute(f"{name}.cross", lambda x=x: self._look(x, shared, mask)))  # type: ignore[misc]
-        x = x + drop(execute(f"{name}.mlp", lambda x=x: self.mlp(self.mlp_norm(x))))  # type: ignore[misc]
-        return x
+        out: Tensor = x + drop(execute(f"{name}.mlp", lambda x=x: self._feed(x)))  # type: ignore[misc]
+        return out
 
     def _attend(self, x: Tensor) -> Tensor:
         """Each action to itself and to those before it, of its own sample."""
@@ -213,9 +213,14 @@ class DecoderLayer(nn.Module):
         out: Tensor = self.cross_out(attended.transpose(1, 2).reshape(x.shape))
         return out
 
+    def _feed(self, x: Tensor) -> Tensor:
+        out: Tensor = self.mlp(self.mlp_norm(x))
+        return out
+
     def _heads(self, tokens: Tensor) -> Tensor:
         """[N, S, C] -> [N, H, S, D]."""
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        heads: Tensor = tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return heads
 
 
 def _initialise(module: nn.Module) -> None:

@@ -65,7 +65,7 @@ class PruningConfig:
 
 
 class Demonstrations(Protocol):
-    """Examples by number; a batch has `inputs` for the policy's network, and what its `PrunableSampler.expert` reads."""
+    """Examples by number; a batch has `inputs` for the policy's network, and what `PrunableSampler.expert` reads."""
 
     def __len__(self) -> int:
         """How many."""

@@ -123,5 +123,7 @@ def _load(path: Path, features: Features | None) -> SequenceEpisode:
             )
         seen = states if features is None else features(states)
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise EpisodeError(f"{path} is no episode of states and actions ({error}): delete it and make it again") from None
+        raise EpisodeError(
+            f"{path} is no episode of states and actions ({error}): delete it and make it again"
+        ) from None
     return SequenceEpisode(np.asarray(seen, dtype=np.float32), actions.astype(np.float32))

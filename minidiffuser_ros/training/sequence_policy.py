@@ -25,9 +25,7 @@ def new_sequence_policy(
     width: of a transformer, instead of its own. Raises ConfigurationError for an unknown network or setting.
     """
     states, actions = (np.concatenate([getattr(e, name) for e in episodes]) for name in ("states", "actions"))
-    model = replace(
-        named_sequence_config(network), state_dim=states.shape[1], action_dim=actions.shape[1], cameras=0
-    )
+    model = replace(named_sequence_config(network), state_dim=states.shape[1], action_dim=actions.shape[1], cameras=0)
     if width is not None:
         if not isinstance(model, ActionTransformerConfig):
             raise ConfigurationError(f"a width belongs to a transformer, got {width} with '{network}'")
