@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 HELP = """Train a policy over action sequences (Diffusion Policy). Whatever ends it, the same command goes on: after
 Ctrl-C where it stopped, after a kill from the last state saved."""
-EPILOG = """DATA holds files episode_NNNNN.npz with arrays `states` [N, S] and `actions` [N, A]. The held-out loss is that
-of the averaged weights on every tenth episode, which is not learned from. A finished run goes on with more --steps.
+EPILOG = """DATA holds files episode_NNNNN.npz with arrays `states` [N, S] and `actions` [N, A]. The held-out loss is
+that of the averaged weights on every tenth episode, which is not learned from. A finished run goes on with a larger
+--steps.
 
 examples:
   minidiffuser train-actions data/push_t --features push_t --out runs/push_t

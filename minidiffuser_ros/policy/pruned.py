@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,18 @@ class PrunedWalks:
         except (RuntimeError, ConfigurationError) as error:
             raise CheckpointError(f"{path / WEIGHTS} does not fit {CONFIG}: {str(error).splitlines()[0]}") from None
         return cls(config, pruner.to(policy.device))
+
+
+def load_any_policy(folder: Path, device: str = "cpu") -> PrunablePolicy:
+    """The policy in a folder, over keyposes or action sequences, told apart by its config.
+
+    Raises CheckpointError for a missing, incomplete or foreign one.
+    """
+    try:
+        of_sequences = "actions" in json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError, TypeError):
+        of_sequences = False  # the reader below says what is wrong with it
+    return ActionSequencePolicy.load(folder, device) if of_sequences else Policy.load(folder, device)
 
 
 def fingerprint(folder: Path) -> str:

@@ -84,6 +84,7 @@ class PrunerTrainer:
         torch.manual_seed(config.seed)
         self.config, self.policy = config, policy
         self.sampler: PrunableSampler = policy.sampler
+        units = policy.sampler.units(config.sampler)
         generator = torch.Generator().manual_seed(config.seed)
         count = min(len(data), max(config.batch_size, round(config.fraction * len(data))))
         self.indices = torch.randperm(len(data), generator=generator)[:count].tolist()
@@ -93,7 +94,6 @@ class PrunerTrainer:
         parts = [self.indices[i : i + config.batch_size] for i in range(0, count, config.batch_size)]
         self._embeddings = torch.cat([observation_embedding(self._encoded(data.batch(part))) for part in parts])
         self._width = self._embeddings.shape[1]
-        units = policy.sampler.units(config.sampler)
         self.pruner = DiffusionPruner(config.pruner, units, self._width).to(policy.device)
         self.optimizer = torch.optim.AdamW(
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay

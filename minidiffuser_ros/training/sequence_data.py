@@ -80,6 +80,12 @@ class SequenceSet:
 
     def __init__(self, episodes: Sequence[SequenceEpisode], config: ActionPolicyConfig) -> None:
         model = config.model
+        found, wanted = (episodes[0].states.shape[1], episodes[0].actions.shape[1]), (model.state_dim, model.action_dim)
+        if found != wanted or model.cameras:
+            raise ConfigurationError(
+                f"the episodes have states and actions of {found} numbers, the policy of {wanted}"
+                f"{' and cameras' if model.cameras else ''}: name the features that it was trained with"
+            )
         self._states = config.states.normalise(_joined([e.states for e in episodes])).float()
         self._actions = config.actions.normalise(_joined([e.actions for e in episodes])).float()
         windows, sequences, first = [], [], 0
