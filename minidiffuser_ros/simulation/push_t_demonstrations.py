@@ -13,17 +13,20 @@ from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, PushT
 from minidiffuser_ros.simulation.push_t_planner import PushTPlanner
 
+FIRST_TEST_SEED = 100_000  # of scenes that policies are tested on; nothing learns from those
+FIRST_SEED = 200_000  # of scenes that are demonstrated
+
 
 @dataclass(frozen=True)
 class DisturbanceSettings:
     """What is done to the agent behind the planner's back: its targets are moved, and not so in the recording.
 
-    share: of the pushes that are disturbed; strength: px, up to this is the deviation of a push's noise; persistence: of
-    the noise from one step to the next.
+    share: of the pushes that are disturbed; strength: px, the most that the deviation of a push's noise may be;
+    persistence: of the noise from one step to the next.
     """
 
-    share: float = 0.4
-    strength: float = 6.0
+    share: float = 0.6
+    strength: float = 8.0
     persistence: float = 0.8
 
 
@@ -54,6 +57,11 @@ class PushTDemonstration:
                 return cls(file["states"], file["actions"], int(file["seed"]), float(file["coverage"]))
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise EpisodeError(f"{path} is no demonstration of Push-T ({error}): make it again") from None
+
+
+def file_of(folder: Path, seed: int) -> Path:
+    """Where the demonstration of a scene lies."""
+    return folder / f"episode_{seed - FIRST_SEED:05d}.npz"
 
 
 def demonstrate(

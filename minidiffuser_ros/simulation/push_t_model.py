@@ -1,15 +1,16 @@
 """Pushes of the T foreseen for thousands of candidates at once: quasi-static contact without friction.
 
 gym-pusht stops the block after each step of physics, and its contacts have no friction. So the block moves as little as
-a contact forces it to: an impulse along the contact's normal, shared between shift and turn by mass and inertia. Checked
-against the simulator in test/simulation/test_push_t.py.
+a contact forces it to: an impulse along the contact's normal, shared between shift and turn by mass and inertia.
+test/simulation/test_push_t.py holds it against the simulator.
 
-Points of the plane are complex numbers here, x + iy in px: turning is a product. Shape letters: N candidates, T moments.
+Points of the plane are complex numbers here, x + iy in px: turning is a product.
+Shape letters: N candidates, T moments.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ class Poses(NamedTuple):
     place: Points
     angle: Numbers
 
-    def at(self, index: object) -> Poses:
+    def at(self, index: Any) -> Poses:
         """Some of them."""
-        return Poses(self.place[index], self.angle[index])  # type: ignore[index]
+        return Poses(self.place[index], self.angle[index])
 
     def onto_field(self, points: Points) -> Points:
         """From the block's frame."""

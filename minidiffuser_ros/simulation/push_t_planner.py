@@ -1,8 +1,9 @@
 """An expert for Push-T: straight pushes, searched two deep, that bring the block home in the fewest steps.
 
-A push starts beside the block, goes straight for some way, and backs off. All starts, angles and lengths are foreseen at
-once; each is worth the steps that it takes and those that the pose after it still needs, after one more push. Since going
-to where the agent is already costs nothing, it stays with the side in work, and deciding again on the way changes nothing.
+A push starts beside the block, goes straight for some way, and backs off. All starts, angles and lengths are foreseen
+at once; each costs the steps that it takes and those that the pose after it still needs, after one more push. Since
+going to where the agent is already costs nothing, it stays with the side in work.
+
 Points are complex numbers, as in `push_t_model`.
 """
 
@@ -24,7 +25,7 @@ from minidiffuser_ros.simulation.push_t_model import (
     overhang,
     push,
 )
-from minidiffuser_ros.simulation.push_t_routes import MARGIN, NORMALS, STANDOFF, STARTS, distances, route
+from minidiffuser_ros.simulation.push_t_routes import MARGIN, NORMALS, STARTS, distances, route
 
 
 @dataclass(frozen=True)
