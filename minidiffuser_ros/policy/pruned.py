@@ -11,12 +11,15 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
+from minidiffuser_ros.model.action_transformer import TransformerCondition
 from minidiffuser_ros.model.mini_diffuser import Condition
+from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
 from minidiffuser_ros.policy.checkpoint import CONFIG, WEIGHTS, read_checkpoint, save_checkpoint
 from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import DiffusionPruner, PrunerConfig, observation_embedding
 
+PrunablePolicy = Policy | ActionSequencePolicy
 PRUNER = "pruner"  # the folder below that of the policy
 
 
@@ -47,11 +50,11 @@ class PrunedWalks:
             self._unit_part = pruner.unit_part()
 
     @torch.inference_mode()
-    def mask(self, condition: Condition) -> Tensor:
+    def mask(self, condition: Condition | TransformerCondition) -> Tensor:
         """What to reuse [K, U] for the one observation of `condition`, on the CPU."""
         return self.pruner.masks(observation_embedding(condition), self._unit_part)[0].cpu()
 
-    def walk(self, condition: Condition) -> Walk:
+    def walk(self, condition: Condition | TransformerCondition) -> Walk:
         """The pruned walk for the one observation of `condition`."""
         return Walk(self.config.sampler, self.mask(condition), self.config.shared)
 
@@ -60,7 +63,7 @@ class PrunedWalks:
         save_checkpoint(folder / PRUNER, self.config, self.pruner.state_dict())
 
     @classmethod
-    def load(cls, folder: Path, policy: Policy) -> PrunedWalks:
+    def load(cls, folder: Path, policy: PrunablePolicy) -> PrunedWalks:
         """The pruner in the folder of a policy. Raises CheckpointError where there is none, or of another policy."""
         path = folder / PRUNER
         required = {"policy", "observation_width", "rate"}
