@@ -132,7 +132,9 @@ def test_a_decision_is_a_function_of_observation_sentence_and_seed(checkpoint: P
         (("train", "DATA", "--out", "OUT", "--learning-rate", "-1"), "learning_rate must be a number of at least 0"),
         (("train", "DATA", "--out", "SHIPPED"), "holds a policy and nothing to go on from"),
         (("train", "DATA", "--out", "OUT", "--loss", "huber"), "loss must be one of l1, l2, got 'huber'"),
+        (("train", "DATA", "--out", "OUT", "--schedule", "wavy"), "'wavy' is not one of scaled_linear"),
         (("train", "DATA", "--out", "CHECKPOINT", "--batch-size", "8"), "batch_size was 4, now 8"),
+        (("train", "DATA", "--out", "CHECKPOINT", "--schedule", "flow_matching"), "now flow_matching"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 HELP = """Train a policy. Whatever ends it, the same command goes on: after Ctrl-C where it stopped, after a kill
 from the last state saved; on the CPU bit for bit as if nothing had happened."""
 EPILOG = """A finished run goes on with a larger --steps; the rate then follows the cosine of the longer run, from where
-it stands. --learning-rate may change as well; with another batch size, M, seed, loss or network the run is refused.
-Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
+it stands. --learning-rate may change as well; with another batch size, M, seed, loss, schedule or network the run is
+refused. Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
 
 examples:
   minidiffuser train data/tabletop_small --out runs/tabletop_small
   minidiffuser train data/tabletop_small --out runs/quick --steps 300 --device cuda
+  minidiffuser train data/tabletop_small --out runs/flow --schedule flow_matching
   torchrun --nproc-per-node 2 -m minidiffuser_ros.cli.main train data/tabletop_small --out runs/two"""
 
 
@@ -36,6 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mini_diffuser_small, which two cores train; mini_diffuser_base, the published size for a GPU; or "
         "diffuser_actor, which diffuses position and rotation together",
     )  # fmt: skip
+    parser.add_argument(
+        "--schedule",
+        help="of the noise: squaredcos_cap_v2, scaled_linear, or flow_matching, whose path is straight; the network "
+        "predicts the original with each (default: the network's own)",
+    )
     parser.add_argument("--history", action="store_true", help="show the network the tool one keypose earlier")
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of what is diffused (default: l1)")
@@ -70,6 +76,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
 
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.contract.files import make_folder
+    from minidiffuser_ros.diffusion.schedule import ScheduleConfig
     from minidiffuser_ros.model.config import named_config
     from minidiffuser_ros.policy.checkpoint import WEIGHTS, new_policy
     from minidiffuser_ros.training.config import TrainingConfig, with_actor_weights
@@ -88,7 +95,8 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     if model.rotation == "diffused":
         config = with_actor_weights(config)
     training, held_out = load_split(args.data, model.rotation_bins)
-    policy = new_policy(model, training.spec, tuple(training.instructions()))
+    schedule = ScheduleConfig(beta_schedule=args.schedule) if args.schedule else None
+    policy = new_policy(model, training.spec, tuple(training.instructions()), schedule)
     trainer = Trainer(config, policy, training, processes)
     if (args.out / STATE).exists():
         trainer.resume(args.out)

@@ -69,19 +69,20 @@ class PolicyConfig:
 
 
 def new_policy(
-    model: MiniDiffuserConfig, spec: ObservationSpec | None = None, instructions: tuple[str, ...] = ()
+    model: MiniDiffuserConfig,
+    spec: ObservationSpec | None = None,
+    instructions: tuple[str, ...] = (),
+    schedule: ScheduleConfig | None = None,
 ) -> PolicyConfig:
-    """A policy with the schedules that its network is trained with unless told otherwise.
+    """A policy with the schedules that its network is trained with, or the given one for all that is diffused.
 
     Where rotation is diffused they are 3D Diffuser Actor's, one each for position and rotation, over 100 steps.
     """
     basic = PolicyConfig(spec=spec or ObservationSpec(), instructions=instructions)
     if model.rotation == "bins":
-        return dataclasses.replace(basic, model=model)
-    position, rotation = (
-        ScheduleConfig(beta_schedule="scaled_linear"),
-        ScheduleConfig(beta_schedule="squaredcos_cap_v2"),
-    )
+        return dataclasses.replace(basic, model=model, schedule=schedule or basic.schedule)
+    position = schedule or ScheduleConfig(beta_schedule="scaled_linear")
+    rotation = schedule or ScheduleConfig(beta_schedule="squaredcos_cap_v2")
     return dataclasses.replace(basic, model=model, schedule=position, rotation_schedule=rotation)
 
 

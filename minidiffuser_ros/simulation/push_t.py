@@ -38,7 +38,11 @@ class Snapshot(NamedTuple):
 
 
 class PushT:
-    """One field. A state [5] is the agent's x and y, the block's x and y, and its angle in [0, 2π)."""
+    """One field. A state [5] is the agent's x and y, the block's x and y, and its angle in [0, 2π).
+
+    steps: taken; coverage: share of the mark that the block covers; success: whether that is above 0.95 now;
+    succeeded_after: the number of steps when it first was, 0 while it never was.
+    """
 
     def __init__(self) -> None:
         """Raises ConfigurationError where gym-pusht is not installed."""
@@ -46,11 +50,12 @@ class PushT:
         self.steps = 0
         self.coverage = 0.0
         self.success = False
+        self.succeeded_after = 0
 
     def reset(self, seed: int) -> NDArray[np.float64]:
         """The scene of a seed, the same on every machine. Returns its state."""
         state, _ = self._env.reset(seed=seed)
-        self.steps = 0
+        self.steps = self.succeeded_after = 0
         self._judge()
         return np.asarray(state)
 
@@ -65,6 +70,8 @@ class PushT:
         state, _, _, _, info = self._env.step(target)
         self.steps += 1
         self.coverage, self.success = float(info["coverage"]), bool(info["is_success"])
+        if self.success and not self.succeeded_after:
+            self.succeeded_after = self.steps
         return np.asarray(state)
 
     @property

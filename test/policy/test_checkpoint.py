@@ -130,6 +130,18 @@ def test_the_schedules_of_position_and_rotation_come_back_and_what_is_missing_ha
     assert load_checkpoint(tmp_path)[0].rotation_schedule == ScheduleConfig()
 
 
+@pytest.mark.parametrize("model", [MODEL, DIFFUSED], ids=["bins", "diffused"])
+def test_a_schedule_asked_for_is_that_of_everything_diffused_and_stays_with_the_policy(
+    model: MiniDiffuserConfig, tmp_path: Path
+) -> None:
+    flow = ScheduleConfig(beta_schedule="flow_matching")
+    config = new_policy(model, schedule=flow)
+    assert config.schedule == flow
+    assert config.rotation_schedule == (flow if model is DIFFUSED else None)
+    save_checkpoint(tmp_path, config, MiniDiffuser(model).state_dict())
+    assert load_checkpoint(tmp_path)[0] == config
+
+
 @pytest.mark.parametrize(
     ("model", "schedule", "expected"),
     [

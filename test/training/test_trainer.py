@@ -17,7 +17,7 @@ from small import CONFIG, MODEL, small_data, small_trainer
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
-from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, new_policy
 from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import DemonstrationSet
 from minidiffuser_ros.training.loop import Trainer, Watch, train
@@ -176,8 +176,13 @@ def test_a_state_of_another_training_is_refused_naming_what_differs(
         small_trainer(data, replace(CONFIG, **change)).resume(tmp_path)  # type: ignore[arg-type]
 
 
-def test_a_state_of_another_network_or_a_damaged_one_is_refused(data: DemonstrationSet, tmp_path: Path) -> None:
+def test_a_state_of_another_network_or_schedule_or_a_damaged_one_is_refused(
+    data: DemonstrationSet, tmp_path: Path
+) -> None:
     train(small_trainer(data), tmp_path)
+    flow = new_policy(MODEL, data.spec, schedule=ScheduleConfig(beta_schedule="flow_matching"))
+    with pytest.raises(CheckpointError, match=r"schedule was squaredcos_cap_v2, now flow_matching\)"):
+        Trainer(CONFIG, flow, data).resume(tmp_path)
     with pytest.raises(CheckpointError, match=r"does not continue this training \(model\."):
         Trainer(CONFIG, PolicyConfig(spec=data.spec), data).resume(tmp_path)
     for damage in (b"not a checkpoint", b"", (tmp_path / "resume.pt").read_bytes()[:2000]):
