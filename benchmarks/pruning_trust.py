@@ -48,12 +48,12 @@ def main() -> None:
     tasks = args.tasks or default_tasks(args.policy)
     result: dict[str, object] = {"operations": (operations := operations_of(policy, walks, world, tasks))}
     print("operations of one decision: " + ", ".join(f"{name} {value:.3g}" for name, value in operations.items()))
-    flips: list[Flip] = flips_of(policy, walks, world, tasks, args.observations, args.flips)
-    for line in summaries(flips):
-        print(line)
-    result["flips"] = [asdict(flip) for flip in flips]
-    if args.plot:
-        plot(flips, args.plot)
+    if args.observations:
+        flips: list[Flip] = flips_of(policy, walks, world, tasks, args.observations, args.flips)
+        print("\n".join(summaries(flips)))
+        result["flips"] = [asdict(flip) for flip in flips]
+        if args.plot:
+            plot(flips, args.plot)
     for shift in args.shifts:
         result[f"shift {shift}"] = played(args, policy, walks, tasks, shift)
     if args.json:
@@ -68,8 +68,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shifts", nargs="*", default=SHIFTS, help=f"default: {' '.join(SHIFTS)}")
     parser.add_argument("--episodes", type=int, default=25, help="scenes of each task and shift (default: 25)")
     parser.add_argument("--seed", type=int, default=200_000, help="first test seed")
-    parser.add_argument("--observations", type=int, default=8, help="whose masks are turned over (default: 8)")
-    parser.add_argument("--flips", type=int, default=100, help="decisions turned over of each of them (default: 100)")
+    parser.add_argument(
+        "--observations", type=int, default=8, help="whose masks are turned over, 0 for none (default: 8)"
+    )
+    parser.add_argument("--flips", type=int, default=60, help="decisions turned over of each of them (default: 60)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log", type=Path, help="keep every play here; the same command then goes on where it stopped")
     parser.add_argument("--json", type=Path)
