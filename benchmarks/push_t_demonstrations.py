@@ -25,11 +25,11 @@ from minidiffuser_ros.simulation.push_t_demonstrations import (
     FIRST_SEED,
     FIRST_TEST_SEED,
     DisturbanceSettings,
-    PushTDemonstration,
     demonstrate,
     file_of,
 )
 from minidiffuser_ros.simulation.push_t_planner import PushTPlanner
+from minidiffuser_ros.training.sequence_data import load_sequences
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
     missing = [job for job in jobs if not file_of(*job).exists()]
     progress = tqdm(over_processes(_make, missing, args.workers), total=len(jobs), initial=len(jobs) - len(missing))
     failed = [seed for seed in progress if seed is not None]
-    steps = [len(PushTDemonstration.load(path).actions) for path in sorted(args.out.glob("episode_*.npz"))]
+    steps = [len(episode.actions) for episode in load_sequences(args.out)]
     print(
         f"{len(steps)} demonstrations of {statistics.mean(steps):.0f} steps on average; not in time: {failed or 'none'}"
     )

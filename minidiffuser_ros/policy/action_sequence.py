@@ -154,23 +154,33 @@ class ActionSequencePolicy:
         Raises ObservationError for an observation of another shape than the configured or with values not finite.
         """
         condition = self.encode(observation)
-        drawn = self.sampler.sequences(condition, num_samples, seed, self.plan(condition))
-        sequences: NDArray[np.float64] = self.config.actions.denormalise(drawn.double().cpu()).numpy()
-        return sequences
+        return self.draw(condition, self.plan(condition), num_samples, seed)
 
     def act(self, observation: ActionObservation, seed: int = 0) -> NDArray[np.float64]:
         """The actions [action_steps, A] to perform before the next look, from one drawn sequence.
 
         A sequence begins at the oldest observed step, as it was trained: what lies before now is left out.
         """
-        drawn: NDArray[np.float64] = self.sample(observation, 1, seed)[0]
-        return drawn[self.config.model.obs_steps - 1 :][: self.config.action_steps]
+        return self.first_actions(self.sample(observation, 1, seed)[0])
+
+    def first_actions(self, sequence: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What of a drawn sequence [T, A] `act` performs."""
+        return sequence[self.config.model.obs_steps - 1 :][: self.config.action_steps]
 
     @torch.inference_mode()
     def encode(self, observation: ActionObservation) -> ActionCondition | TransformerCondition:
         """What `plan` and the sampler see of one observation. Raises as `sample` does."""
         self.network.eval()
         return self.network.encode(self._inputs(observation).to(self.device))
+
+    @torch.inference_mode()
+    def draw(
+        self, condition: ActionCondition | TransformerCondition, walk: Walk, num_samples: int, seed: int
+    ) -> NDArray[np.float64]:
+        """Sequences [N, T, A] in the user's units for an encoded observation, by any walk."""
+        drawn = self.sampler.sequences(condition, num_samples, seed, walk)
+        sequences: NDArray[np.float64] = self.config.actions.denormalise(drawn.double().cpu()).numpy()
+        return sequences
 
     def _inputs(self, observation: ActionObservation) -> ActionInputs:
         parts = {"states": observation.states, "images": observation.images}

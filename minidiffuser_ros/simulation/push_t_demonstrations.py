@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minidiffuser_ros.contract.errors import EpisodeError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, PushT
 from minidiffuser_ros.simulation.push_t_planner import PushTPlanner
@@ -48,15 +47,6 @@ class PushTDemonstration:
                 np.savez_compressed(file, **values)  # type: ignore[arg-type]
 
         replace_file(path, write)
-
-    @classmethod
-    def load(cls, path: Path) -> PushTDemonstration:
-        """Raises EpisodeError for a file that is none."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return cls(file["states"], file["actions"], int(file["seed"]), float(file["coverage"]))
-        except (OSError, ValueError, KeyError, EOFError) as error:
-            raise EpisodeError(f"{path} is no demonstration of Push-T ({error}): make it again") from None
 
 
 def file_of(folder: Path, seed: int) -> Path:
