@@ -14,7 +14,7 @@ HELP = """Train a policy over action sequences (Diffusion Policy). Whatever ends
 Ctrl-C where it stopped, after a kill from the last state saved."""
 EPILOG = """DATA holds files episode_NNNNN.npz with arrays `states` [N, S] and `actions` [N, A]. The held-out loss is
 that of the averaged weights on every tenth episode, which is not learned from. A finished run goes on with a larger
---steps.
+--steps, and any run with more episodes: what was measured of the first ones stays the scale of states and actions.
 
 examples:
   minidiffuser train-actions data/push_t --features push_t --out runs/push_t
@@ -50,10 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.contract.files import make_folder
+    from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
     from minidiffuser_ros.policy.checkpoint import WEIGHTS
     from minidiffuser_ros.training.action_loop import ActionTrainer, ActionTrainingConfig
     from minidiffuser_ros.training.sequence_data import SequenceSet, load_sequences, named_features, split_sequences
-    from minidiffuser_ros.training.sequence_policy import new_sequence_policy
+    from minidiffuser_ros.training.sequence_policy import new_sequence_policy, with_ranges_of
     from minidiffuser_ros.training.state import STATE
 
     torch.set_num_threads(args.threads)
@@ -64,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
     training, held_out = split_sequences(load_sequences(args.data, named_features(args.features)))
     policy = new_sequence_policy(training, args.network, args.prediction, args.width)
     make_folder(args.out)
+    if goes_on := (args.out / STATE).exists():
+        policy = with_ranges_of(policy, ActionSequencePolicy.load(args.out).config)
     trainer = ActionTrainer(config, policy, SequenceSet(training, policy), args.device)
-    if (args.out / STATE).exists():
+    if goes_on:
         trainer.resume(args.out)
     elif (args.out / WEIGHTS).exists():
         raise ConfigurationError(f"{args.out} holds a policy and nothing to go on from: name another folder with --out")

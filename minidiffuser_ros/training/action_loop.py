@@ -46,7 +46,7 @@ class ActionTrainingConfig:
     final_fraction: float = 0.02
     weight_decay: float = 1e-3
     clip_norm: float = 1.0
-    ema_decay: float = 0.995
+    ema_decay: float = 0.998
     loss: Loss = "l2"
     seed: int = 0
     checkpoint_every: int = 500
@@ -134,7 +134,7 @@ class ActionTrainer:
     def settings(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on from."""
         fixed = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
-        return {**fixed, "policy": asdict(self.policy), "examples": len(self.data)}
+        return {**fixed, "policy": asdict(self.policy)}
 
     def save(self, folder: Path) -> None:
         """The averaged weights as a policy, a record of how they came to be, and what is needed to go on."""

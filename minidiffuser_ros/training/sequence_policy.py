@@ -36,3 +36,11 @@ def new_sequence_policy(
     )  # fmt: skip
     mean, spread = SequenceSet(episodes, config).action_moments()
     return replace(config, action_mean=mean, action_spread=spread)
+
+
+def with_ranges_of(policy: ActionPolicyConfig, before: ActionPolicyConfig) -> ActionPolicyConfig:
+    """The same policy, with the scales of states and actions that its training began with."""
+    return replace(
+        policy, actions=before.actions, states=before.states, action_mean=before.action_mean,
+        action_spread=before.action_spread,
+    )  # fmt: skip
