@@ -57,7 +57,9 @@ def main() -> None:
     """Train where there is no policy yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help=f"demonstrations with the task {TASK}")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the relabelled demonstrations and the policy")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the relabelled demonstrations and the policy"
+    )
     parser.add_argument("--train-steps", type=int, default=1000)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=200_000, help="first test seed")
