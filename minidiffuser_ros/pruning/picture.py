@@ -59,7 +59,7 @@ def _draw_row(draw: ImageDraw.ImageDraw, row: MaskRow, cell: int, top: int) -> N
         y, color = top + index * TALL, COMPUTED.get(name.rpartition(".")[2], OTHER)
         draw.text((left - 6, y + TALL // 2), name, INK, SMALL, anchor="rm")
         for step, reused in enumerate(column):
-            box = (left + step * cell, y, left + (step + 1) * cell - (cell > 3), y + TALL - 2)
+            box = (left + step * cell, y, left + (step + 1) * cell - 1 - (cell > 3), y + TALL - 2)
             draw.rectangle(box, fill=REUSED if reused else color)
     bottom = top + TALL * len(row.branches) + 2
     for step in sorted({0, *range(9, steps, 10), steps - 1}) if steps <= 200 else (0, steps - 1):
