@@ -59,8 +59,9 @@ class KeyposeSampler:
 
     def __init__(self, config: PolicyConfig, network: MiniDiffuser, device: str) -> None:
         self.config, self.network, self.device = config, network, device
-        self.schedule = config.noise_schedule().to(device)
-        self.scale = PositionScale(config.spec)
+        self._start = config.noise_schedule()  # on the host, where the noise is drawn that a walk starts from
+        self.schedule = self._start.to(device)
+        self.scale = PositionScale(config.spec).to(device)
 
     def units(self, sampler: SamplerConfig) -> PrunableUnits:
         """What can be pruned of a walk."""
@@ -131,7 +132,7 @@ class KeyposeSampler:
         mean = torch.tensor([c.position_mean] * POSITION + [0.0] * rotation)
         spread = torch.tensor([c.position_spread] * POSITION + [ROTATION_SPREAD] * rotation)
         shape = (1, c.num_candidates, c.model.sample_size)
-        start = self.schedule.initial_noise(shape, mean, spread, generator).to(self.device)
+        start = self._start.initial_noise(shape, mean, spread, generator).to(self.device)
         sampler = walk.sampler if walk else c.sampler
         return self.scale.metric(sample(denoiser, self.schedule, sampler, start, generator))
 
