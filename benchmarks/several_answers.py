@@ -123,7 +123,8 @@ def _trained(args: argparse.Namespace) -> Policy:
         target = data / TASK / path.name
         if not target.exists():
             save_demonstration(dataclasses.replace(load_demonstration(path), instructions=(SENTENCE,)), target)
-    if not (out / "training.json").exists():
+    summary = out / "training.json"
+    if not summary.exists() or json.loads(summary.read_text())["steps"] < args.train_steps:
         sizes = ("--batch-size", "8", "--num-samples", "64", "--threads", str(args.threads))
         rarely = ("--validate-every", str(args.train_steps), "--validation-steps", "32")
         minidiffuser(["train", str(data), "--out", str(out), "--steps", str(args.train_steps), *sizes, *rarely])
