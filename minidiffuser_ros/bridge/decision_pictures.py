@@ -1,4 +1,4 @@
-"""Keeps the picture that belongs to each decision, with the candidates that were drawn for it."""
+"""Keeps the picture that belongs to each decision, with the candidates that were drawn for it, and what it reused."""
 
 from __future__ import annotations
 
@@ -81,3 +81,22 @@ class DecisionPictures:
         # Green means open, orange closed: see `candidate_markers`.
         is_open = np.array([color.g > color.r for color in spheres.colors], dtype=bool)
         self._decisions[stamp_ns] = DecisionPicture(color_from_image(nearest), points, is_open)
+
+
+class PruningPictures:
+    """Watches `policy/pruning` on a node that somebody else spins: what each pruned walk computed and reused."""
+
+    def __init__(self, node: Node) -> None:
+        self._pictures: list[NDArray[np.uint8]] = []
+        node.create_subscription(Image, "policy/pruning", self._on_picture, RELIABLE)
+
+    def stacked(self) -> NDArray[np.uint8] | None:
+        """All pictures so far below each other [H, W, 3], in the order of the decisions; None without any."""
+        pictures = list(self._pictures)
+        if not pictures:
+            return None
+        width = max(picture.shape[1] for picture in pictures)
+        return np.concatenate([np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), "edge") for p in pictures])
+
+    def _on_picture(self, message: Image) -> None:
+        self._pictures.append(color_from_image(message))

@@ -11,7 +11,7 @@ A field that is a dataclass itself becomes a prefix: `workspace.minimum`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,15 +29,25 @@ T = TypeVar("T")
 class NodeParameters(Generic[T]):
     """The settings of a node: declared once, checked on every change, read back as the dataclass."""
 
-    def __init__(self, node: Node, defaults: T, prefix: str = "", read_only: bool = False) -> None:
+    def __init__(
+        self,
+        node: Node,
+        defaults: T,
+        prefix: str = "",
+        read_only: bool = False,
+        check: Callable[[T], object] = lambda settings: None,
+    ) -> None:
         """Declare a parameter per field of the dataclass instance `defaults`.
 
-        read_only: declare all of them so, whatever their metadata says. Raises ConfigurationError if a value from the
-        command line or a YAML file has the wrong type, is out of range, or makes the dataclass refuse itself.
+        read_only: declare all of them so, whatever their metadata says. check: is asked about every later change, and
+        raises a MinidiffuserError for settings that cannot be had as things are.
+        Raises ConfigurationError if a value from the command line or a YAML file has the wrong type, is out of range,
+        or makes the dataclass refuse itself.
         """
         self._node = node
         self._defaults = defaults
         self._prefix = f"{prefix}." if prefix else ""
+        self._check = check
         for name, field, value in _leaves(defaults):
             self._declare(self._prefix + name, field, value, read_only)
         self.value  # noqa: B018  # the dataclass's own checks see the start values here
@@ -70,7 +80,7 @@ class NodeParameters(Generic[T]):
                     name, field = fields[change.name]
                     _check_choice(change.name, field, change.value)
                     proposed[name] = change.value
-            _rebuilt(self._defaults, proposed)
+            self._check(_rebuilt(self._defaults, proposed))
         except (MinidiffuserError, ValueError) as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

@@ -20,7 +20,10 @@ def telemetry_message(record: DecisionRecord, instruction: str, frame: str) -> P
         encode_ms=record.encode_ms,
         denoise_ms=record.denoise_ms,
         move_ms=record.move_ms,
+        sampler=record.sampler,
         denoising_steps=record.steps,
+        pruned=record.pruned,
+        fell_back=record.fell_back,
         candidates=record.candidates,
         candidate_spread=record.spread,
         keypose=keypose_to_message(record.keypose, frame, record.stamp_ns),
@@ -52,4 +55,7 @@ def record_from_message(message: PolicyTelemetry) -> DecisionRecord:
         encode_ms=message.encode_ms,
         denoise_ms=message.denoise_ms,
         move_ms=message.move_ms,
+        sampler=message.sampler,
+        pruned=message.pruned,
+        fell_back=message.fell_back,
     )

@@ -18,7 +18,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostE
 from minidiffuser_ros.contract.installation import share_folder
 
 if TYPE_CHECKING:
-    from minidiffuser_ros.bridge.decision_pictures import DecisionPictures
+    from minidiffuser_ros.bridge.decision_pictures import DecisionPictures, PruningPictures
     from minidiffuser_ros.bridge.graph_client import GraphClient
     from minidiffuser_ros.evaluation.contact_sheet import Strip
     from minidiffuser_ros.evaluation.run_report import RunReport
@@ -99,7 +99,7 @@ class Demo:
         """Start the graph, play all episodes, draw the contact sheet, end the graph. Raises ConnectionLostError."""
         from tqdm import tqdm
 
-        from minidiffuser_ros.bridge.decision_pictures import DecisionPictures
+        from minidiffuser_ros.bridge.decision_pictures import DecisionPictures, PruningPictures
         from minidiffuser_ros.bridge.graph_client import GraphClient
 
         # Side by side with other graphs and other demos: an address and a domain of its own.
@@ -118,7 +118,7 @@ class Demo:
                 ProcessGroup(specs, write) as processes,
                 GraphClient("demo", domain_id=domain, cancelled=lambda: stopped() or bool(processes.ended())) as graph,
             ):
-                pictures = DecisionPictures(graph.node, CAMERA)
+                pictures, pruning = DecisionPictures(graph.node, CAMERA), PruningPictures(graph.node)
                 try:
                     graph.wait_active(NODES, START_TIMEOUT_S)
                     for index in tqdm(range(self.episodes), desc="episodes", unit="episode", smoothing=0.0):
@@ -132,7 +132,7 @@ class Demo:
                 if dead is not None:
                     raise ConnectionLostError(f"the node '{dead[0]}' ended with exit code {dead[1]}")
                 if not stopped():
-                    self._draw(pictures)
+                    self._draw(pictures, pruning)
 
     def conclude(self, required: float) -> int:
         """Print the table, write summary.json; 0 if a fraction of at least `required` succeeded, else 1."""
@@ -193,7 +193,9 @@ class Demo:
         strip.final = pictures.wait_picture(graph.now_ns(), PICTURE_TIMEOUT_S)
         self.strips.append(strip)
 
-    def _draw(self, pictures: DecisionPictures) -> None:
+    def _draw(self, pictures: DecisionPictures, pruning: PruningPictures) -> None:
+        from PIL import Image
+
         from minidiffuser_ros.evaluation.contact_sheet import draw_contact_sheet
         from minidiffuser_ros.geometry.transform import transform_from
         from minidiffuser_ros.perception.calibration import load_calibration
@@ -201,3 +203,5 @@ class Demo:
         mount = load_calibration(share_folder() / "config" / "simulation_cameras.yaml", [CAMERA])[CAMERA]
         pose = transform_from(mount.position, mount.quat_wxyz)
         draw_contact_sheet(self.strips, pictures.camera(), pose).save(self.out / "contact_sheet.png")
+        if (masks := pruning.stacked()) is not None:  # of a policy whose walks are pruned
+            Image.fromarray(masks).save(self.out / "pruning.png")

@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.training.dataset import DemonstrationSet
     from minidiffuser_ros.training.pruning import PrunerTrainer
 
 HELP = """Train a pruner for a policy: from an observation it says which parts of the denoiser to compute at which step,
-and which to reuse. The policy stays as it is; the pruner is written beside it. A stopped run goes on where it was."""
+and which to reuse. The policy stays as it is; beside it are written the pruner and what is usual of its answers, so
+that unusual ones are doubted. A stopped run goes on where it was."""
 EPILOG = """examples:
   minidiffuser prune runs/tabletop_small --data data/tabletop_small
   minidiffuser prune runs/tabletop_small --data data/tabletop_small --rate 0.8 --sampler ddim --sampler-steps 10
+  minidiffuser prune runs/tabletop_small --data data/tabletop_small --calibrate-only
   minidiffuser prune runs/push_t --data data/push_t --features push_t"""
 SAVE_EVERY = 25
 
@@ -37,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fraction", type=float, default=0.05, help="of the data that is looked at (default: 0.05)")
     parser.add_argument("--own-buffers", action="store_true", help="a buffer for each branch instead of each kind")
     parser.add_argument("--rate-per-branch", action="store_true", help="the rate holds for each branch by itself")
+    parser.add_argument(
+        "--calibrate-only", action="store_true",
+        help="train nothing, only measure what is usual of the answers of the pruner that is there, or of the policy",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and noise (default: 0)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -46,9 +54,12 @@ def run(args: argparse.Namespace) -> int:
     """Train or go on training; returns 0."""
     import torch
 
+    from minidiffuser_ros.contract.errors import ConfigurationError
     from minidiffuser_ros.diffusion.sampler import SamplerConfig
+    from minidiffuser_ros.policy.policy import Policy
     from minidiffuser_ros.policy.pruned import PRUNER, fingerprint, load_any_policy
     from minidiffuser_ros.training.any_demonstrations import training_data_of
+    from minidiffuser_ros.training.dataset import load_split
     from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
     from minidiffuser_ros.training.state import STATE
 
@@ -59,13 +70,21 @@ def run(args: argparse.Namespace) -> int:
         sampler=SamplerConfig(args.sampler, args.sampler_steps),
     )  # fmt: skip
     policy = load_any_policy(args.checkpoint, args.device)
-    training = training_data_of(policy, args.data, args.features)
-    trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
-    if (folder / STATE).exists():
-        trainer.resume(folder)
-    _train(trainer, folder)
-    trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
-    print(f"wrote {folder}, trained on {len(trainer.indices)} observations")
+    if not args.calibrate_only:
+        training = training_data_of(policy, args.data, args.features)
+        trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
+        if (folder / STATE).exists():
+            trainer.resume(folder)
+        _train(trainer, folder)
+        trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
+        print(f"wrote {folder}, trained on {len(trainer.indices)} observations")
+    if isinstance(policy, Policy):
+        _calibrate(args, policy, *load_split(args.data, policy.config.model.rotation_bins))
+    elif args.calibrate_only:
+        raise ConfigurationError(
+            f"{args.checkpoint} is a policy over action sequences, and --calibrate-only is for one over keyposes: "
+            "leave it out"
+        )
     return 0
 
 
@@ -84,3 +103,26 @@ def _train(trainer: PrunerTrainer, folder: Path) -> None:
                     trainer.save_state(folder)
     finally:
         trainer.save_state(folder)
+
+
+def _calibrate(
+    args: argparse.Namespace, policy: Policy, training: DemonstrationSet, validation: DemonstrationSet
+) -> None:
+    """Beside the policy, what is usual of its pruned answers; of its own ones where there is no pruner."""
+    from tqdm import tqdm
+
+    from minidiffuser_ros.diffusion.sampler import SamplerConfig
+    from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
+    from minidiffuser_ros.policy.trust import TRUST
+    from minidiffuser_ros.training.trust import CalibrationConfig, calibrate
+
+    if (args.checkpoint / PRUNER).exists():
+        policy.plan = PrunedWalks.load(args.checkpoint, policy).walk
+    config, fallback = CalibrationConfig(seed=args.seed), SamplerConfig("ddim", 10)
+    trust = calibrate(config, policy, training, validation, fingerprint(args.checkpoint), fallback, tqdm)
+    trust.save(args.checkpoint)
+    c = trust.config
+    print(
+        f"wrote {args.checkpoint / TRUST}: doubted beyond a correction of {1e3 * c.correction:.2g} mm, "
+        f"a scatter of {1e3 * c.scatter:.2g} mm, a novelty of {c.novelty:.2g}"
+    )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minidiffuser_ros.cli.graph import StopRequest, require_ros
 from minidiffuser_ros.contract.errors import ConnectionLostError, InstructionError
 
 if TYPE_CHECKING:
+    from minidiffuser_ros.bridge.decision_pictures import PruningPictures
     from minidiffuser_ros.bridge.graph_client import Progress
     from minidiffuser_ros.policy.loop import DecisionRecord
 
@@ -18,6 +20,7 @@ HELP = "perform a sentence on the running graph"
 EPILOG = """examples:
   minidiffuser run "push the red button"
   minidiffuser run "stack the red block on the blue block" --max-keyposes 8 --seed 3
+  minidiffuser run "push the red button" --pruning out/pruning.png
 
 The graph must be running: `minidiffuser bringup policy`, or `ros2 launch minidiffuser_ros policy.launch.py`.
 Ctrl-C stops the arm and ends the run; a second one leaves at once.
@@ -38,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", type=float, default=10.0, metavar="S", help="wait so long for the policy node (default: 10)"
     )
+    parser.add_argument(
+        "--pruning", type=Path, metavar="PNG", help="draw there what each decision by a pruned walk computed and reused"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.max_keyposes < 0 or args.seed < 0:
         raise InstructionError(f"--max-keyposes and --seed cannot be negative, got {args.max_keyposes} and {args.seed}")
     require_ros()
+    from minidiffuser_ros.bridge.decision_pictures import PruningPictures
     from minidiffuser_ros.bridge.graph_client import GraphClient
 
     with (
@@ -60,13 +67,29 @@ def run(args: argparse.Namespace) -> int:
                 return EXIT_FAILED
             print(f"minidiffuser run: {error}; start the graph with: minidiffuser bringup policy", file=sys.stderr)
             return EXIT_NO_GRAPH
+        pruning = PruningPictures(graph.node) if args.pruning else None
         try:
             outcome = graph.run_policy(args.instruction, args.max_keyposes, args.seed, progress_printer())
         except ConnectionLostError as error:
             print(f"failed: {error}", flush=True)
             return EXIT_FAILED
         print(f"{'done' if outcome.success else 'cancelled' if outcome.cancelled else 'failed'}: {outcome.message}")
+        if pruning is not None:
+            _write(args.pruning, pruning)
         return EXIT_DONE if outcome.success else EXIT_FAILED
+
+
+def _write(path: Path, pruning: PruningPictures) -> None:
+    from PIL import Image
+
+    from minidiffuser_ros.contract.files import replace_file
+
+    picture = pruning.stacked()
+    if picture is None:
+        print("no walk was pruned: `ros2 param set /policy sampler sag` makes it so, where the policy has a pruner")
+        return
+    replace_file(path, lambda partial: Image.fromarray(picture).save(partial, format="PNG"))
+    print(f"wrote {path}")
 
 
 def progress_printer() -> Callable[[Progress], None]:
@@ -92,7 +115,15 @@ def decision_line(record: DecisionRecord) -> str:
         f"denoise {record.denoise_ms:.0f}  move {record.move_ms:.0f} ms"
     )
     gripper = "open" if record.keypose.is_open else "closed"
-    return f"{record.index + 1:3d}  ({x:.3f}, {y:+.3f}, {z:.3f}) m, gripper {gripper:6s}  {stages}"
+    return f"{record.index + 1:3d}  ({x:.3f}, {y:+.3f}, {z:.3f}) m, gripper {gripper:6s}  {stages}{_walk(record)}"
+
+
+def _walk(record: DecisionRecord) -> str:
+    """How the keypose was drawn; nothing of a graph that does not say."""
+    if not record.sampler:
+        return ""
+    reused = f", {record.pruned:.0%} reused" if record.pruned else ""
+    return f"  ({record.sampler} {record.steps}{reused}{', after a doubt' if record.fell_back else ''})"
 
 
 def _clear() -> str:

@@ -54,17 +54,28 @@ def sample(
     """Denoise `noisy` [..., D], drawn from `schedule.initial_noise`, to originals of the same shape.
 
     One loop serves all: ancestral sampling is DDIM with eta = 1 (DDIM, eq. 12 and 16), and with the straight tables
-    of flow matching a DDIM step is an Euler step along the velocity.
+    of flow matching a DDIM step is an Euler step along the velocity. Everything that comes from the host is sent before
+    the first step, and nothing is asked back, so that an accelerator never waits within the walk.
     """
     timesteps = inference_timesteps(schedule.config.num_train_timesteps, config.num_inference_steps)
-    for now, following in zip(timesteps, [*timesteps[1:], None], strict=True):
-        step = torch.full(noisy.shape[:-1], now, dtype=torch.long, device=noisy.device)
-        original, _ = schedule.split(denoiser(noisy, step), noisy, step)
+    steps = torch.tensor(timesteps, device=noisy.device).view(-1, *[1] * (noisy.ndim - 1)).expand(-1, *noisy.shape[:-1])
+    fresh = _fresh_noise(config, noisy, generator)
+    for index, (now, following) in enumerate(zip(timesteps, [*timesteps[1:], None], strict=True)):
+        original, _ = schedule.split(denoiser(noisy, steps[index]), noisy, steps[index])
         original = original.clamp(-config.clip_sample, config.clip_sample)
         if following is None:
             return original
-        noisy = reverse_step(schedule, config.kind, original, noisy, now, following, generator)
+        added = None if fresh is None else fresh[index]
+        noisy = reverse_step(schedule, config.kind, original, noisy, now, following, fresh=added)
     raise AssertionError("unreachable: the last step returns")
+
+
+def _fresh_noise(config: SamplerConfig, noisy: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    """What ancestral sampling adds after each step but the last, drawn on the host in their order, and sent at once."""
+    if config.kind != "ddpm" or config.num_inference_steps == 1:
+        return None
+    drawn = [torch.randn(noisy.shape, generator=generator) for _ in range(config.num_inference_steps - 1)]
+    return torch.stack(drawn).to(noisy.device)
 
 
 def reverse_step(
@@ -75,8 +86,12 @@ def reverse_step(
     now: int,
     following: int,
     generator: torch.Generator | None = None,
+    fresh: Tensor | None = None,
 ) -> Tensor:
-    """From `noisy` at timestep `now`, believed to come from `original`, to the less noisy timestep `following`."""
+    """From `noisy` at timestep `now`, believed to come from `original`, to the less noisy timestep `following`.
+
+    fresh: noise of its shape that `ddpm` adds; drawn from the generator where none is given.
+    """
     signal, sigma = schedule.signal[now], schedule.sigma[now]
     next_signal, next_sigma = schedule.signal[following], schedule.sigma[following]
     noise = (noisy - signal * original) / sigma
@@ -84,5 +99,6 @@ def reverse_step(
         return next_signal * original + next_sigma * noise
     added = sigma**2 - (signal / next_signal * next_sigma) ** 2  # variance of q(a_now | a_following)
     variance = added * (next_sigma / sigma) ** 2
-    fresh = torch.randn(noisy.shape, generator=generator).to(noisy.device)
+    if fresh is None:
+        fresh = torch.randn(noisy.shape, generator=generator).to(noisy.device)
     return next_signal * original + (next_sigma**2 - variance).clamp(min=0.0).sqrt() * noise + variance.sqrt() * fresh

@@ -102,6 +102,9 @@ def _decision(record: DecisionRecord) -> dict[str, Any]:
         "holds": record.holds,
         "candidates": record.candidates,
         "spread_m": round(record.spread, 4),
+        "sampler": record.sampler,
         "denoising_steps": record.steps,
+        "pruned": round(record.pruned, 4),
+        "fell_back": record.fell_back,
         **{f"{stage}_ms": round(float(getattr(record, f"{stage}_ms")), 1) for stage in STAGES},
     }

@@ -90,17 +90,17 @@ class FilmNorm(nn.Module):
             nn.init.zeros_(parameter)
 
     def modulation(self, context: FilmContext) -> Tensor:
-        """Scale and shift side by side, [B, M, 2 C]; [B, 1, 2 C] where no noise tells the samples apart."""
-        modulation: Tensor = self.by_observation(F.silu(context.observation)).unsqueeze(1)
+        """1 + scale and shift side by side, [B, M, 2 C]; [B, 1, 2 C] where no noise tells the samples apart."""
+        scale, shift = self.by_observation(F.silu(context.observation)).unsqueeze(1).chunk(2, dim=-1)
+        modulation = torch.cat([1.0 + scale, shift], dim=-1)
         if self.by_noise is not None and context.noise is not None:
             modulation = modulation + context.noise.of_samples(self.by_noise(F.silu(context.noise.embeddings)))
         return modulation
 
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         """x [B, M, L, C] -> [B, M, L, C], by the `modulation` of its context."""
-        scale, shift = modulation.unsqueeze(2).chunk(2, dim=-1)
-        out: Tensor = self.norm(x) * (1.0 + scale) + shift
-        return out
+        factor, shift = modulation.unsqueeze(2).chunk(2, dim=-1)
+        return torch.addcmul(shift, self.norm(x), factor)
 
 
 class SinusoidalEmbedding(nn.Module):

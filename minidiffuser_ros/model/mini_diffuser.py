@@ -178,13 +178,15 @@ class MiniDiffuser(nn.Module):
     def contexts_of_steps(self, condition: Condition, steps: Sequence[int]) -> list[Contexts]:
         """The same for every step of a walk along which all samples are at one step: all steps at once."""
         clouds, device = len(condition.summary), condition.summary.device
-        whole = self.contexts(condition, torch.tensor([list(steps)] * clouds, device=device))
+        embeddings = self.time(torch.tensor(steps, device=device))
+        noise = NoiseLevels(embeddings, torch.arange(len(steps), device=device).expand(clouds, -1))
+        whole = tuple(block.context(FilmContext(condition.summary, noise)) for block in self.neck)  # type: ignore[operator]
 
         def of_step(index: int, context: BlockContext) -> BlockContext:
-            here, noise = slice(index, index + 1), None
+            here, level = slice(index, index + 1), None
             if self.config.num_experts:
-                noise = self.noise_levels(torch.full((clouds, 1), steps[index], device=device))
-            return BlockContext(context.attention[:, here], context.mlp[:, here], noise)
+                level = self.noise_levels(torch.full((clouds, 1), steps[index], device=device))
+            return BlockContext(context.attention[:, here], context.mlp[:, here], level)
 
         return [tuple(of_step(index, context) for context in whole) for index in range(len(steps))]
 

@@ -16,7 +16,14 @@ from minidiffuser_ros.model.experts import ExpertMlp
 from minidiffuser_ros.model.layers import FilmContext, FilmNorm, Mlp, NoiseLevels, dropout
 from minidiffuser_ros.model.rope import rope_angles, rotate
 from minidiffuser_ros.model.sparse_conv import neighbourhood_product
-from minidiffuser_ros.model.two_level import GroupedTokens, SampleTokens, SharedTokens, two_level_attention
+from minidiffuser_ros.model.two_level import (
+    GroupedTokens,
+    JointTokens,
+    SampleTokens,
+    SharedTokens,
+    joint_attention,
+    two_level_attention,
+)
 from minidiffuser_ros.model.voxels import VoxelLevel
 
 REACH = 0.1  # m: relative positions are given to the network in this unit
@@ -27,13 +34,15 @@ class ConditionTokens:
     """What one neck block attends to, computed once per observation.
 
     spatial tokens (points, tool) have places, their keys are rotated by these; words (the instruction) have none.
-    packed: features [N, C] of the level for the local query.
+    packed: features [N, C] of the level for the local query. joint: both kinds of tokens, where no gradients are asked
+    for.
     """
 
     spatial: GroupedTokens
     words: GroupedTokens
     packed: Tensor
     level: VoxelLevel
+    joint: JointTokens | None = None
 
 
 @dataclass(frozen=True)
@@ -111,12 +120,10 @@ class NeckBlock(nn.Module):
             key = rotate(key, angles)
         word_key, word_value = self._heads(self.key_value(self.text(text)).chunk(2, dim=-1))
         mask = torch.cat([level.mask, tools.mask], dim=1)
-        return ConditionTokens(
-            GroupedTokens.of(SharedTokens(key, value, mask), positions),
-            GroupedTokens.of(SharedTokens(self.key_norm(word_key), word_value, text_mask)),
-            features,
-            level,
-        )
+        placed = GroupedTokens.of(SharedTokens(key, value, mask), positions)
+        words = GroupedTokens.of(SharedTokens(self.key_norm(word_key), word_value, text_mask))
+        joint = None if torch.is_grad_enabled() else JointTokens.of(placed, words)
+        return ConditionTokens(placed, words, features, level, joint)
 
     def context(self, film: FilmContext) -> BlockContext:
         """What steers the block, for samples of these observations at these noise levels."""
@@ -158,10 +165,13 @@ class NeckBlock(nn.Module):
         qkv = self.qkv(self.attention_norm(z, context.attention)).unflatten(-1, (3, self.num_heads, -1))
         query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).contiguous()
         query, key = self.query_norm(query), self.key_norm(key)
-        turned = query
-        if places.angles is not None:
-            turned, key = rotate(query, places.angles, heads=1), rotate(key, places.angles, heads=1)
-        out, centre = two_level_attention(SampleTokens(turned, query, key, value), tokens.spatial, tokens.words)
+        turned = query if places.angles is None else rotate(query, places.angles, heads=1)
+        joint = None if torch.is_grad_enabled() or z.shape[2] > 1 else tokens.joint
+        if joint is not None and joint.fits(z.shape[1]):
+            out, centre = joint_attention(SampleTokens(turned, query, key, value), joint)
+        else:
+            key = key if places.angles is None else rotate(key, places.angles, heads=1)
+            out, centre = two_level_attention(SampleTokens(turned, query, key, value), tokens.spatial, tokens.words)
         attended: Tensor = self.out(out.flatten(-2))
         if self.relative is None:
             return attended

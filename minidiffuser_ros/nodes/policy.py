@@ -37,19 +37,20 @@ from minidiffuser_ros.policy.supervision import Answer
 from minidiffuser_ros.srv import LoadCheckpoint
 
 if TYPE_CHECKING:
-    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.policy.fast_path import FastPath
+    from minidiffuser_ros.policy.policy import Decision
 
-LoadPolicy = Callable[[Path, str, int], "Policy"]
+LoadPolicy = Callable[[Path, str, int], "FastPath"]
 
 
-def load_policy(path: Path, device: str, threads: int) -> Policy:
+def load_policy(path: Path, device: str, threads: int) -> FastPath:
     """Load a checkpoint. torch is imported here, in the worker, while the node can already be asked for its state."""
     import torch
 
-    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.policy.fast_path import FastPath
 
     torch.set_num_threads(threads)
-    return Policy.load(path, device)
+    return FastPath.load(path, device)
 
 
 class PolicyNode(ManagedNode):
@@ -61,9 +62,9 @@ class PolicyNode(ManagedNode):
     def __init__(self, load: LoadPolicy = load_policy, **kwargs: Any) -> None:
         super().__init__("policy", **kwargs)
         self._load = load
-        self._settings = NodeParameters(self, PolicySettings())
+        self._policy: FastPath | None = None
+        self._settings = NodeParameters(self, PolicySettings(), check=self._check_settings)
         self._worker: Worker | None = None
-        self._policy: Policy | None = None
         self._graph: RobotGraph | None = None
         self._reporter = RunReporter(self)
         group = ReentrantCallbackGroup()
@@ -143,7 +144,7 @@ class PolicyNode(ManagedNode):
         return worker.start(job)
 
     def _surroundings(
-        self, policy: Policy, graph: RobotGraph, instruction: str, watch: Watch, stopped: Cancelled
+        self, policy: FastPath, graph: RobotGraph, instruction: str, watch: Watch, stopped: Cancelled
     ) -> Surroundings:
         """The loop's seams, tied to the graph."""
         frame, observed_ns = policy.spec.policy_frame, [0]
@@ -161,7 +162,7 @@ class PolicyNode(ManagedNode):
         return Surroundings(
             settled_at_ns=lambda: graph.settled_at_ns(cancelled),
             observe=observe,
-            decide=policy.decide,
+            decide=lambda *seen: self._decide(policy, *seen),
             approve=lambda decision: self._approved(cancelled),
             execute=lambda keypose: graph.execute(keypose, frame, observed_ns[0], cancelled),
             success_reported=graph.success_reported,
@@ -174,6 +175,15 @@ class PolicyNode(ManagedNode):
             on_record=lambda record: watch.on_telemetry(self._reporter.tell(record, instruction, frame)),
             now_ns=lambda: int(self.get_clock().now().nanoseconds),
         )
+
+    def _decide(
+        self, policy: FastPath, observation: Observation, instruction: str, seed: int, before: Observation | None
+    ) -> Decision:
+        """By the walk that the parameters name now."""
+        decision = policy.decide(observation, instruction, seed, before, self._settings.value)
+        if decision.fell_back:
+            self.get_logger().info(f"the whole walk was taken after the {decision.doubt}")
+        return decision
 
     def _approved(self, cancelled: Callable[[], bool]) -> Answer:
         settings = self._settings.value
@@ -203,9 +213,20 @@ class PolicyNode(ManagedNode):
             response.message = str(error)
         return response
 
-    def _loading(self, checkpoint: str) -> Callable[[Cancelled], Policy]:
+    def _loading(self, checkpoint: str) -> Callable[[Cancelled], FastPath]:
         settings = self._settings.value
-        return lambda cancelled: self._load(Path(checkpoint), settings.device, settings.threads)
+
+        def load(cancelled: Cancelled) -> FastPath:
+            policy = self._load(Path(checkpoint), settings.device, settings.threads)
+            policy.require(settings)
+            return policy
+
+        return load
+
+    def _check_settings(self, settings: PolicySettings) -> None:
+        """Before a change of the parameters: raises where the policy that is loaded does not have such a walk."""
+        if self._policy is not None:
+            self._policy.require(settings)
 
 
 def _accept(handle: ServerGoalHandle) -> CancelResponse:

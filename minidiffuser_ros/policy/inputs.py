@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,12 @@ class PositionScale:
     def __init__(self, spec: ObservationSpec) -> None:
         low, high = torch.tensor(spec.workspace_min), torch.tensor(spec.workspace_max)
         self.center, self.half = (low + high) / 2, (high - low) / 2
+
+    def to(self, device: torch.device | str) -> PositionScale:
+        """The same on another device."""
+        moved = copy.copy(self)
+        moved.center, moved.half = self.center.to(device), self.half.to(device)
+        return moved
 
     def normalise(self, positions: Tensor) -> Tensor:
         """Positions [..., 3] in metres, or samples [..., S] that begin with one, to box units."""

@@ -71,7 +71,10 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class DecisionRecord:
-    """One decision and what became of it; times in milliseconds, `spread` in metres."""
+    """One decision and what became of it; times in milliseconds, `spread` in metres.
+
+    sampler, steps, pruned: of the walk that the keypose comes from, `fell_back` where it was a second one.
+    """
 
     index: int
     keypose: Keypose
@@ -85,6 +88,9 @@ class DecisionRecord:
     denoise_ms: float
     move_ms: float = 0.0
     holds: bool = False
+    sampler: str = ""
+    pruned: float = 0.0
+    fell_back: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,6 +251,9 @@ class DecisionLoop:
             encode_ms=decision.encode_ms,
             denoise_ms=decision.denoise_ms,
             holds=decision.holds,
+            sampler=decision.sampler,
+            pruned=decision.pruned,
+            fell_back=decision.fell_back,
         )
         around.on_decision(record, decision, observation)
         return settled_at_ns, observation, decision, record

@@ -31,7 +31,10 @@ class Decision:
     """What the policy wants next. candidates: [N, 3] m; spread: rms distance in m from the chosen one.
 
     holds: the chosen keypose is where the tool already is, so the policy considers the task done.
-    steps: of the sampler; pruned: share of their branches that was reused instead of computed.
+    steps: of the sampler; pruned: share of their branches that was reused instead of computed. sampler: `ddim`, `ddpm`,
+    `flow`, or `sag` for a pruned walk. doubt: why the first answer was not believed, so that all of this is about a
+    second one; empty where it was. denoise_ms has both. mask: which of its branches [K, U] the first answer reused,
+    with their names; None where that walk was whole.
     """
 
     keypose: Keypose
@@ -44,12 +47,41 @@ class Decision:
     denoise_ms: float
     steps: int
     pruned: float = 0.0
+    sampler: str = "ddim"
+    mask: NDArray[np.bool_] | None = None
+    doubt: str = ""
+    branches: tuple[str, ...] = ()
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether there was a second answer."""
+        return bool(self.doubt)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What one walk says: candidates [N, 3] m and their keyposes, the chosen one, all distances from it [N] m."""
+
+    walk: Walk
+    candidates: NDArray[np.float64]
+    keyposes: tuple[Keypose, ...]
+    chosen: int
+    gaps: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a proposal is not believed, and the walk to take instead."""
+
+    reason: str
+    walk: Walk
 
 
 class Policy:
     """A trained Mini-Diffuser with its instruction encoder, schedule and sampler, on one device.
 
     plan: how the sampler goes for an observation; replace it by that of a pruner (`PrunedWalks.walk`) or by your own.
+    doubt: whether what came of it is believed; everything is, unless it is replaced. `FastPath` sets both.
     """
 
     def __init__(self, config: PolicyConfig, network: MiniDiffuser, device: str = "cpu") -> None:
@@ -60,6 +92,7 @@ class Policy:
         self.known = KnownInstructions(config.instructions, self.encoder)
         self.sampler = KeyposeSampler(config, self.network, device)
         self.plan: Callable[[Condition], Walk] = lambda condition: Walk(config.sampler)
+        self.doubt: Callable[[Condition, Proposal], Doubt | None] = lambda condition, proposal: None
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> Policy:
@@ -104,27 +137,44 @@ class Policy:
         started = time.perf_counter()
         condition = self.network.encode(self.inputs(observation, instruction, before))
         encoded = time.perf_counter()
-        walk = self.plan(condition)
-        sampled = self.sampler.keyposes(condition, seed, walk)
-        candidates = sampled.positions.double().cpu().numpy()
-        keyposes = tuple(map(Keypose, candidates, sampled.quats_wxyz, sampled.openings))
+        proposal = self.propose(condition, self.plan(condition), seed)
+        doubt, first = self.doubt(condition, proposal), proposal.walk
+        if doubt is not None:
+            proposal = self.propose(condition, doubt.walk, seed)
         denoised = time.perf_counter()
-        gaps = np.linalg.norm(candidates[:, None] - candidates[None], axis=-1)
-        chosen = _densest(gaps)
-        distance, angle = keyposes[chosen].distance_to(observation.tool_position, observation.tool_quat_wxyz)
-        same_grip = keyposes[chosen].is_open == (observation.opening > 0.3)
+        walk, chosen = proposal.walk, proposal.keyposes[proposal.chosen]
+        distance, angle = chosen.distance_to(observation.tool_position, observation.tool_quat_wxyz)
+        same_grip = chosen.is_open == (observation.opening > 0.3)
         return Decision(
-            keyposes[chosen],
-            candidates,
-            keyposes,
             chosen,
-            float(np.sqrt(np.mean(gaps[chosen] ** 2))),
+            proposal.candidates,
+            proposal.keyposes,
+            proposal.chosen,
+            float(np.sqrt(np.mean(proposal.gaps**2))),
             distance < HOLD_DISTANCE and angle < HOLD_ANGLE_DEG and same_grip,
             1e3 * (encoded - started),
             1e3 * (denoised - encoded),
             walk.sampler.num_inference_steps,
             walk.pruned,
+            self._name_of(walk),
+            None if first.mask is None else first.mask.cpu().numpy(),
+            doubt.reason if doubt else "",
+            self.sampler.units(first.sampler).names,
         )
+
+    def propose(self, condition: Condition, walk: Walk, seed: int) -> Proposal:
+        """What a walk says for the one observation of `condition`."""
+        sampled = self.sampler.keyposes(condition, seed, walk)
+        candidates = sampled.positions.double().cpu().numpy()
+        keyposes = tuple(map(Keypose, candidates, sampled.quats_wxyz, sampled.openings))
+        gaps = np.linalg.norm(candidates[:, None] - candidates[None], axis=-1)
+        chosen = _densest(gaps)
+        return Proposal(walk, candidates, keyposes, chosen, gaps[chosen])
+
+    def _name_of(self, walk: Walk) -> str:
+        if walk.mask is not None:
+            return "sag"
+        return "flow" if self.config.schedule.beta_schedule == "flow_matching" else walk.sampler.kind
 
 
 def _densest(gaps: NDArray[np.float64]) -> int:

@@ -87,8 +87,9 @@ class KeyposeSampler:
 
     def __init__(self, config: PolicyConfig, network: MiniDiffuser, device: str) -> None:
         self.config, self.network, self.device = config, network, device
-        self.schedule = config.noise_schedule().to(device)
-        self.scale = PositionScale(config.spec)
+        self._start = config.noise_schedule()  # on the host, where the noise is drawn that a walk starts from
+        self.schedule = self._start.to(device)
+        self.scale = PositionScale(config.spec).to(device)
 
     def units(self, sampler: SamplerConfig) -> PrunableUnits:
         """What can be pruned of a walk."""
@@ -140,6 +141,20 @@ class KeyposeSampler:
         quats = quat_from_bins(rotation[0].argmax(-1).cpu().numpy(), self.config.model.rotation_bins)
         return quats, _openings(gripper[0])
 
+    def corrections(self, condition: Condition, positions: Tensor) -> Tensor:
+        """How far the whole network would move each of these positions [1, N, 3] m at the least noisy step, [1, N] m.
+
+        Of a whole walk's end it is all but nothing; of a walk that went astray it is about the error. One step's time.
+        Only for a network that diffuses nothing else.
+        """
+        scaled = self.scale.normalise(positions)
+        step = torch.zeros(positions.shape[:-1], dtype=torch.long, device=positions.device)
+        noisy = self.schedule.coefficients(step)[0] * scaled
+        prediction = predict(self.network, self.scale, self.schedule, condition, noisy, step)
+        original, _ = self.schedule.split(prediction, noisy, step)
+        distances: Tensor = torch.linalg.vector_norm(self.scale.metric(original) - positions, dim=-1)
+        return distances
+
     def _steps(self, condition: Condition, walk: Walk | None) -> Iterator[tuple[Contexts, BlockExecutor]]:
         """What steers the network at each step, computed for all steps at once; and what it skips."""
         walk = walk or Walk(self.config.sampler)
@@ -154,7 +169,7 @@ class KeyposeSampler:
         mean = torch.tensor([c.position_mean] * POSITION + [0.0] * rotation)
         spread = torch.tensor([c.position_spread] * POSITION + [ROTATION_SPREAD] * rotation)
         shape = (1, c.num_candidates, c.model.sample_size)
-        start = self.schedule.initial_noise(shape, mean, spread, generator).to(self.device)
+        start = self._start.initial_noise(shape, mean, spread, generator).to(self.device)
         sampler = walk.sampler if walk else c.sampler
         return self.scale.metric(sample(denoiser, self.schedule, sampler, start, generator))
 

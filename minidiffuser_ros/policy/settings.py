@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.policy.validation import ValidationSettings
+
+SAMPLERS = ("auto", "ddim", "ddpm", "sag")
+FALLBACKS = ("auto", "on", "off")
 
 
 def _timeout(default: float, description: str) -> float:
@@ -35,7 +39,34 @@ def about(description: str, read_only: bool = False, **more: Any) -> dict[str, A
 
 
 @dataclass(frozen=True)
-class PolicySettings:
+class WalkSettings:
+    """Which walk of the denoiser a decision takes; may be changed between decisions (`fast_path.FastPath`)."""
+
+    sampler: str = field(
+        default="auto",
+        metadata=about("walk of the denoiser; auto: the policy's own, sag: pruned", choices=SAMPLERS),
+    )
+    steps: int = field(
+        default=0, metadata=about("steps of that walk; 0: as many as it has of its own", range=(0, 1000))
+    )
+    fallback: str = field(
+        default="auto",
+        metadata=about(
+            "take the whole walk after an answer that is doubted; auto: in pruned walks, where it is calibrated",
+            choices=FALLBACKS,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for name, known in (("sampler", SAMPLERS), ("fallback", FALLBACKS)):
+            if getattr(self, name) not in known:
+                raise ConfigurationError(f"{name} must be one of {', '.join(known)}, got '{getattr(self, name)}'")
+        if self.steps < 0:
+            raise ConfigurationError(f"steps must be at least 0, which means the walk's own, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class PolicySettings(WalkSettings):
     """Which policy, and how much it may do on its own."""
 
     checkpoint: str = field(default="", metadata=about("folder of a trained policy", read_only=True))

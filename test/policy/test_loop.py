@@ -39,6 +39,10 @@ class Choice:
     encode_ms: float = 1.0
     denoise_ms: float = 2.0
     steps: int = 4
+    pruned: float = 0.0
+    sampler: str = "ddim"
+    fell_back: bool = False
+    doubt: str = ""
 
 
 def keypose(position: Any = TARGET) -> Keypose:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from minidiffuser_ros.contract.observation import ObservationSpec
-from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, SamplerKind, inference_timesteps, reverse_step
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
 from minidiffuser_ros.model.neck import BlockExecutor
 from minidiffuser_ros.policy.checkpoint import PolicyConfig
-from minidiffuser_ros.policy.sampling import KeyposeSampler, Walk
+from minidiffuser_ros.policy.sampling import KeyposeSampler, Walk, predict
 from minidiffuser_ros.pruning.reuse import recorded_steps
 from minidiffuser_ros.pruning.schedules import similarity_of
 
@@ -98,3 +102,81 @@ def test_what_each_branch_adds_is_most_like_what_it_adds_at_the_same_step() -> N
     assert similarity.shape == (len(units.names), 8, 8)
     torch.testing.assert_close(similarity.diagonal(dim1=1, dim2=2), torch.ones(len(units.names), 8))
     assert (similarity <= 1.0 + 1e-5).all()
+
+
+class Transfers(TorchDispatchMode):
+    """Counts what crosses between devices."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        given = [a.device for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor) and a.ndim]
+        made = [a.device for a in tree_leaves(result) if isinstance(a, torch.Tensor)]
+        self.count += bool(given) and bool(made) and given[0] != made[0]
+        return result
+
+
+def on_meta(value: Any) -> Any:
+    """A condition without its numbers: whoever asks for one fails."""
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    if isinstance(value, list | tuple):
+        return type(value)(map(on_meta, value))
+    if is_dataclass(value):
+        return replace(value, **{f.name: on_meta(getattr(value, f.name)) for f in fields(value)})  # type: ignore[type-var]
+    return value
+
+
+# The local query counts the occupied cells around each sample, fused experts are made at their first use, and diffused
+# rotations are read back at the end.
+WITHOUT_WAITING = [
+    name
+    for name, config in VARIANTS.items()
+    if not config.local_query and not config.num_experts and config.rotation == "bins"
+]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("variant", WITHOUT_WAITING)
+@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+def test_no_step_of_a_walk_waits_for_the_device_or_sends_it_anything(variant: str, kind: SamplerKind) -> None:
+    sampler, condition = sampler_of(variant)
+    # Values of the meta device do not exist: .item(), .tolist() and .cpu() of one raise.
+    elsewhere = KeyposeSampler(sampler.config, sampler.network.to("meta"), "meta")
+    counts = []
+    for steps in (3, 9):
+        config = SamplerConfig(kind, steps)
+        mask = torch.rand(sampler.units(config).shape) < 0.5
+        for walk in (Walk(config), Walk(config, mask)):
+            with Transfers() as transfers:
+                elsewhere.positions(on_meta(condition), 3, walk)
+            counts.append(transfers.count)
+    assert len(set(counts)) == 1, f"{counts} transfers in 3, 3, 9 and 9 steps"
+    assert counts[0] > 0, "nothing was counted, not even the noise that the walk starts from"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_walk_is_the_plain_sampler_step_by_step(variant: str, kind: SamplerKind) -> None:
+    """Steps are prepared together and attend jointly; here each is taken by itself, as in training."""
+    sampler, condition = sampler_of(variant)
+    network, c, config = sampler.network, sampler.config, SamplerConfig(kind, 8)
+    apart = replace(condition, neck=[replace(tokens, joint=None) for tokens in condition.neck])
+    six = c.model.sample_size - 3
+
+    def denoiser(noisy: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        return predict(network, sampler.scale, sampler.schedule, apart, noisy, timesteps)
+
+    generator = torch.Generator().manual_seed(3)
+    spread = torch.tensor([c.position_spread] * 3 + [3.0**-0.5] * six)
+    noisy = sampler.schedule.initial_noise((1, 3, 3 + six), c.position_mean, spread, generator)
+    steps = inference_timesteps(100, 8)
+    for now, following in zip(steps, [*steps[1:], None], strict=True):
+        level = torch.full((1, 3), now)
+        original = sampler.schedule.split(denoiser(noisy, level), noisy, level)[0].clamp(-1.2, 1.2)
+        if following is not None:
+            noisy = reverse_step(sampler.schedule, kind, original, noisy, now, following, generator)
+    found = sampler.keyposes(condition, 3, Walk(config)).positions
+    torch.testing.assert_close(found, sampler.scale.metric(original)[0, :, :3], atol=1e-4, rtol=0.0)

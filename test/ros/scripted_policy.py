@@ -18,6 +18,7 @@ from minidiffuser_ros.contract.errors import InstructionError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ, quat_from_yaw, quat_multiply
+from minidiffuser_ros.policy.settings import WalkSettings
 from minidiffuser_ros.simulation.tasks.objects import BLOCK_HALF_SIZE, BUTTON_CAP_TOP
 from minidiffuser_ros.simulation.tasks.stack_pair import COLORS as PLAYED
 from minidiffuser_ros.simulation.world import COLORS
@@ -39,6 +40,12 @@ class Choice:
     encode_ms: float = 0.1
     denoise_ms: float = 0.1
     steps: int = 1
+    pruned: float = 0.0
+    sampler: str = "ddim"
+    fell_back: bool = False
+    doubt: str = ""
+    mask: np.ndarray | None = None
+    branches: tuple[str, ...] = ()
 
     @property
     def candidates(self) -> np.ndarray:
@@ -54,8 +61,11 @@ class ColorPolicy:
     def __init__(self) -> None:
         self._plan: list[Keypose] = []
 
+    def require(self, settings: WalkSettings) -> None:
+        """It has no walks, so none is missing."""
+
     def decide(
-        self, observation: Observation, instruction: str, seed: int, before: Observation | None = None
+        self, observation: Observation, instruction: str, seed: int, before: Observation | None, settings: WalkSettings
     ) -> Choice:
         """The next keypose of the plan, with a few neighbours as candidates; holds when the plan is done."""
         if observation.tool_position[2] > STARTS_ABOVE:

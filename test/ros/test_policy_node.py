@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
+from rcl_interfaces.srv import SetParameters
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -26,22 +27,26 @@ from visualization_msgs.msg import MarkerArray
 from minidiffuser_ros.action import ExecuteKeypose, RunPolicy
 from minidiffuser_ros.bridge.action_client import ActionClient
 from minidiffuser_ros.bridge.conversions import fill_capture, keypose_from_message, stamp_from_ns, stamp_to_ns
+from minidiffuser_ros.bridge.decision_pictures import PruningPictures
 from minidiffuser_ros.bridge.parameters import check_parameter_file, parameter_names
 from minidiffuser_ros.bridge.qos import LATCHED, RELIABLE
-from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.bridge.telemetry import record_from_message
+from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.geometry.rotation import POINTING_DOWN_WXYZ
 from minidiffuser_ros.msg import ArmStatus, PolicyTelemetry
 from minidiffuser_ros.msg import Keypose as KeyposeMessage
 from minidiffuser_ros.nodes.policy import PolicyNode
-from minidiffuser_ros.policy.settings import PolicySettings
+from minidiffuser_ros.policy.settings import PolicySettings, WalkSettings
+from minidiffuser_ros.pruning.picture import MaskRow, draw_masks
 from minidiffuser_ros.srv import Capture, LoadCheckpoint
 
 pytestmark = pytest.mark.ros
 
 CONFIG = Path(__file__).parents[2] / "config"
 DOWN = np.array(POINTING_DOWN_WXYZ)
+MASK = np.array([[False, True], [True, True]])
 START, TARGET = np.array([0.4, 0.0, 0.3]), np.array([0.5, 0.1, 0.1])
 
 
@@ -55,6 +60,12 @@ class Choice:
     encode_ms: float = 1.5
     denoise_ms: float = 2.5
     steps: int = 10
+    pruned: float = 0.0
+    sampler: str = "ddim"
+    fell_back: bool = False
+    doubt: str = ""
+    mask: np.ndarray | None = None
+    branches: tuple[str, ...] = ()
 
     @property
     def candidates(self) -> np.ndarray:
@@ -64,12 +75,21 @@ class Choice:
 class WalkingPolicy:
     """Walks the tool to TARGET in steps of at most 0.1 m per axis, then holds."""
 
-    spec = ObservationSpec()
+    spec, has_pruner = ObservationSpec(), False
 
-    def decide(self, observation: Observation, instruction: str, seed: int, before: Observation | None) -> Choice:
+    def require(self, settings: WalkSettings) -> None:
+        if settings.sampler == "sag" and not self.has_pruner:
+            raise ConfigurationError("sampler is 'sag', but there is no pruner for this policy")
+
+    def decide(
+        self, observation: Observation, instruction: str, seed: int, before: Observation | None, settings: WalkSettings
+    ) -> Choice:
         step = np.clip(TARGET - observation.tool_position, -0.1, 0.1)
         goal = Keypose(observation.tool_position + step, DOWN, 1.0)
-        return Choice(goal, (goal, replace(goal, opening=0.0)), holds=bool(np.abs(step).max() < 1e-6))
+        choice = Choice(goal, (goal, replace(goal, opening=0.0)), holds=bool(np.abs(step).max() < 1e-6))
+        if settings.sampler != "sag":
+            return choice
+        return replace(choice, sampler="sag", pruned=0.75, mask=MASK, branches=("0.attention", "0.mlp"))
 
 
 class Surroundings(Node):
@@ -240,9 +260,7 @@ def test_cancelling_stops_the_arm_and_ends_the_run(rig: Rig) -> None:
 
 
 def test_a_defect_in_the_policy_ends_the_run_and_not_the_node(rig: Rig) -> None:
-    def broken(
-        self: WalkingPolicy, observation: Observation, instruction: str, seed: int, before: Observation | None
-    ) -> Choice:
+    def broken(self: WalkingPolicy, *arguments: object) -> Choice:
         raise RuntimeError("shapes do not match")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -419,6 +437,55 @@ def test_without_an_observer_the_run_ends_with_a_sentence_naming_it() -> None:
         with spinning(context, rig.around, rig.node, rig.user):
             _, result = rig.perform()
             assert "observer/capture" in result.message
+
+
+def set_walk(rig: Rig, **values: Any) -> str:
+    """As `ros2 param set /policy …` does it; returns why it was refused, an empty sentence where it was not."""
+    request = SetParameters.Request(parameters=[p.to_parameter_msg() for p in parameters(**values)])
+    return "; ".join(r.reason for r in rig.call(SetParameters, "set_parameters", request).results if not r.successful)
+
+
+def test_the_walk_is_switched_while_the_node_runs_and_every_decision_says_which_it_took(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WalkingPolicy, "has_pruner", True)
+    _, result = rig.perform(max_keyposes=1)
+    assert [(m.sampler, m.pruned, m.fell_back) for m in result.telemetry] == [("ddim", 0.0, False)]
+    assert set_walk(rig, sampler="sag") == ""
+    pictures = PruningPictures(rig.user)
+    eventually(lambda: rig.node.count_subscribers("/policy/pruning") == 1)
+    _, result = rig.perform()
+    assert result.success
+    assert {(m.sampler, m.pruned) for m in result.telemetry} == {("sag", 0.75)}
+    record = record_from_message(result.telemetry[0])
+    assert (record.sampler, record.pruned, record.fell_back, record.steps) == ("sag", 0.75, False, 10)
+    row = MaskRow("decision 1", MASK, ("0.attention", "0.mlp"))
+    eventually(lambda: pictures.stacked() is not None)
+    stacked, expected = pictures.stacked(), np.asarray(draw_masks([row]))
+    assert stacked is not None
+    np.testing.assert_array_equal(stacked[: len(expected)], expected)
+
+
+def test_a_walk_that_the_policy_does_not_have_is_refused_in_one_sentence_and_changes_nothing(rig: Rig) -> None:
+    eventually(lambda: rig.node.is_active)
+    assert "no pruner for this policy" in set_walk(rig, sampler="sag")
+    assert "one of auto, ddim, ddpm, sag" in set_walk(rig, sampler="euler")
+    assert set_walk(rig, steps=-1) != ""
+    assert set_walk(rig, fallback="maybe") != ""
+    assert rig.node.get_parameter("sampler").value == "auto"
+    assert rig.perform()[1].success
+
+
+def test_a_checkpoint_without_what_the_parameters_ask_for_is_not_loaded(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WalkingPolicy, "has_pruner", True)
+    eventually(lambda: rig.node.is_active)
+    assert set_walk(rig, sampler="sag") == ""
+    monkeypatch.setattr(WalkingPolicy, "has_pruner", False)
+    answer = rig.call(LoadCheckpoint, "load_checkpoint", LoadCheckpoint.Request(path="another"))
+    assert not answer.success
+    assert "no pruner" in answer.message
 
 
 @pytest.mark.parametrize("checkpoint", ["", "/nowhere/at/all"])
