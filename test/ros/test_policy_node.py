@@ -476,23 +476,6 @@ def test_a_walk_that_the_policy_does_not_have_is_refused_in_one_sentence_and_cha
     assert rig.perform()[1].success
 
 
-def test_the_shipped_policy_says_how_to_get_a_walk_that_it_does_not_have() -> None:
-    shipped = Path(__file__).parents[2] / "models" / "tabletop_small"
-    if (shipped / "pruner").exists():
-        pytest.skip("the shipped policy has a pruner")
-    with ros_context() as context:
-        node = PolicyNode(context=context, parameter_overrides=parameters(checkpoint=str(shipped)))
-        with spinning(context, node):
-            eventually(lambda: node.is_active, 60.0)
-            (answer,) = node.set_parameters(parameters(sampler="sag"))
-            assert not answer.successful
-            assert "no pruner for this policy" in answer.reason
-            assert "minidiffuser prune" in answer.reason
-            (answer,) = node.set_parameters(parameters(steps=200))
-            assert "200 inference steps exceed the 100" in answer.reason
-            assert all(a.successful for a in node.set_parameters(parameters(sampler="ddim", steps=3)))
-
-
 def test_a_checkpoint_without_what_the_parameters_ask_for_is_not_loaded(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
