@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 import torch
 from small import demonstration, small_data, small_trainer
 
+from minidiffuser_ros.cli.main import main
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.contract.observation import Observation
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
+from minidiffuser_ros.episodes.demonstration import save_demonstration
 from minidiffuser_ros.policy.fast_path import FastPath
 from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
@@ -154,11 +157,7 @@ def test_without_pruning_nothing_is_doubted_unless_it_is_asked_for(fast: FastPat
 
 def test_a_calibration_of_other_weights_or_with_foreign_values_is_refused(folder: Path, tmp_path: Path) -> None:
     policy = Policy.load(folder)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            target = tmp_path / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     config = tmp_path / TRUST / "config.json"
     values = json.loads(config.read_text())
     for changes, sentence in (
@@ -170,6 +169,20 @@ def test_a_calibration_of_other_weights_or_with_foreign_values_is_refused(folder
         config.write_text(json.dumps({**values, **changes}))
         with pytest.raises(CheckpointError, match=sentence):
             Trust.load(tmp_path, policy)
+
+
+def test_the_command_calibrates_what_lies_there_and_changes_nothing_else(folder: Path, tmp_path: Path) -> None:
+    policy, data = tmp_path / "policy", tmp_path / "data"
+    shutil.copytree(folder, policy)
+    shutil.rmtree(policy / TRUST)
+    before = {path: path.read_bytes() for path in policy.rglob("*") if path.is_file()}
+    for seed in range(4):
+        save_demonstration(demonstration(seed), data / "lump" / f"{seed:06d}.npz")
+    assert main(["prune", str(policy), "--data", str(data), "--calibrate-only", "--threads", "1"]) == 0
+    assert all(path.read_bytes() == content for path, content in before.items())
+    trust = Trust.load(policy, Policy.load(policy))
+    assert (trust.config.observations, len(trust.novelty.known)) == (2, 6)
+    FastPath.load(policy).require(WalkSettings("sag", fallback="on"))
 
 
 def test_novelty_is_nothing_for_what_is_known_and_grows_with_the_distance() -> None:
