@@ -29,7 +29,7 @@ class Row:
 
     low, high: Wilson's 95 % interval of success. lost, won: scenes in which only the reference succeeded, or only this
     method; difference_low, difference_high: 95 % interval of the difference of success over the same scenes. speedup:
-    denoising time of the reference over this one's, medians. decisions: that were timed.
+    denoising time of the reference over this one's, medians over the scenes that this one played. decisions: timed.
     """
 
     policy: str
@@ -69,12 +69,13 @@ def _row(subject: Subject, name: str, tally: Tally, reference: Tally, tallies: M
     count, good = len(successes), sum(successes.values())
     lost = sum(reference.successes[scene] and not success for scene, success in successes.items())
     won = sum(success and not reference.successes[scene] for scene, success in successes.items())
-    denoise = statistics.median(tally.denoise_ms)
+    denoise_ms = tally.denoise_ms()
+    denoise, beside = statistics.median(denoise_ms), statistics.median(reference.denoise_ms(tally.played))
     return Row(
-        tally.method.policy, name, subject.device, count, len(tally.denoise_ms),
+        tally.method.policy, name, subject.device, count, len(denoise_ms),
         good / count, *wilson_interval(good, count), lost, won, *paired_difference_interval(lost, won, count),
-        denoise, percentile(tally.denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
-        statistics.median(reference.denoise_ms) / denoise, statistics.fmean(tally.pruned),
+        denoise, percentile(denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
+        beside / denoise, statistics.fmean(tally.pruned),
     )  # fmt: skip
 
 
