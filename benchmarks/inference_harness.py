@@ -32,12 +32,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Played:
-    """One scene by one method. Milliseconds of denoising and of the whole decision, and share reused, per decision."""
+    """One scene by one method. Milliseconds of denoising and of the whole decision, and share reused, per decision.
+
+    score: how much of the task was done, in [0, 1], where that can be told; what is halfway done is no success.
+    """
 
     success: bool
     denoise_ms: Sequence[float]
     total_ms: Sequence[float]
     pruned: Sequence[float]
+    score: float | None = None
 
 
 class Subject(Protocol):
@@ -66,6 +70,7 @@ class Tally:
 
     method: Method
     successes: dict[str, bool] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     denoise_ms: list[float] = field(default_factory=list)
     total_ms: list[float] = field(default_factory=list)
     pruned: list[float] = field(default_factory=list)
@@ -73,6 +78,7 @@ class Tally:
     def add(self, scene: str, played: Played) -> None:
         """One more scene."""
         self.successes[scene] = played.success
+        self.scores[scene] = float(played.success) if played.score is None else played.score
         self.denoise_ms += played.denoise_ms
         self.total_ms += played.total_ms
         self.pruned += played.pruned
