@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from inference_harness import Subject, Tally
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.evaluation.statistics import mean_interval, paired_difference_interval, wilson_interval
@@ -125,8 +127,8 @@ def plot(rows: Sequence[Row], out: Path) -> Figure:
         errors = [[max(0.0, row.success - row.low)], [max(0.0, row.high - row.success)]]
         drawn = axes.errorbar(row.denoise_ms_p50, row.success, yerr=errors, fmt="o", markersize=5, capsize=3)
         text = f"{row.method} ({row.device})" if several else row.method
-        labels.append((text, row.denoise_ms_p50, row.success, drawn[0].get_color()))
-    axes.set(xscale="log", xlabel="denoising, ms a decision (median)", ylabel="success", ylim=(-0.05, 1.42))
+        labels.append(_Label(text, row.denoise_ms_p50, row.low, row.high, drawn[0].get_color()))
+    axes.set(xscale="log", xlabel="denoising, ms a decision (median)", ylabel="success", ylim=(-0.1, 1.3))
     axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], labels=[f"{percent} %" for percent in (0, 20, 40, 60, 80, 100)])
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
@@ -136,20 +138,43 @@ def plot(rows: Sequence[Row], out: Path) -> Figure:
     return figure
 
 
-def _label(axes: Any, labels: Sequence[tuple[str, float, float, str]]) -> None:
-    """Each label as close above its point as nothing else stands, on a line from the point."""
-    renderer = axes.figure.canvas.get_renderer()
-    taken: list[Any] = []
-    for text, x, y, color in sorted(labels, key=lambda label: label[1]):
-        for height in range(8, 260, 13):
-            note = axes.annotate(
-                text, (x, y), (0, height), textcoords="offset points", ha="center", size=8, color=color,
-                arrowprops={"arrowstyle": "-", "color": color, "lw": 0.5, "shrinkB": 4, "relpos": (0.5, 0)},
-            )  # fmt: skip
-            note.set_in_layout(False)
-            note.update_positions(renderer)
-            box = Text.get_window_extent(note, renderer).expanded(1.05, 1.15)  # without the line
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    x: float
+    low: float
+    high: float
+    color: str
+
+
+def _label(axes: Axes, labels: Sequence[_Label]) -> None:
+    """Each label as close to an end of its interval as nothing else stands, on a line from there."""
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[union-attr]
+    taken = [_interval_box(axes, label) for label in labels]
+    for label in sorted(labels, key=lambda label: label.x):
+        for distance in range(8, 260, 6):
+            if _placed(axes, renderer, label, distance, taken) or _placed(axes, renderer, label, -distance, taken):
                 break
-            note.remove()
+
+
+def _interval_box(axes: Axes, label: _Label) -> Bbox:
+    (x, low), (_, high) = axes.transData.transform([(label.x, label.low), (label.x, label.high)])
+    return Bbox([[x - 5, low - 5], [x + 5, high + 5]])
+
+
+def _placed(axes: Axes, renderer: Any, label: _Label, distance: int, taken: list[Bbox]) -> bool:
+    """Whether there was room so many points above the interval, or below it."""
+    end, side = (label.high, "bottom") if distance > 0 else (label.low, "top")
+    note = axes.annotate(
+        label.text, (label.x, end), (0, distance), textcoords="offset points", ha="center", va=side, size=8,
+        color=label.color, arrowprops={"arrowstyle": "-", "color": label.color, "lw": 0.5, "relpos": (0.5, 0.5)},
+    )  # fmt: skip
+    note.set_in_layout(False)
+    note.update_positions(renderer)
+    box = Text.get_window_extent(note, renderer).expanded(1.05, 1.15)  # without the line
+    inside = axes.get_window_extent(renderer)
+    if not (inside.y0 < box.y0 and box.y1 < inside.y1) or any(box.overlaps(other) for other in taken):
+        note.remove()
+        return False
+    taken.append(box)
+    return True
