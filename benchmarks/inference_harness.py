@@ -32,12 +32,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Played:
-    """One scene by one method. Milliseconds of denoising and of the whole decision, and share reused, per decision."""
+    """One scene by one method. Milliseconds of denoising and of the whole decision, and share reused, per decision.
+
+    score: how much of the task was done, in [0, 1], where that can be told; what is halfway done is no success.
+    """
 
     success: bool
     denoise_ms: Sequence[float]
     total_ms: Sequence[float]
     pruned: Sequence[float]
+    score: float | None = None
 
 
 class Subject(Protocol):
@@ -71,6 +75,14 @@ class Tally:
     def successes(self) -> dict[str, bool]:
         """Of every scene played."""
         return {scene: played.success for scene, played in self.played.items()}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Share of the task that was done in every scene played."""
+        return {
+            scene: float(played.success) if played.score is None else played.score
+            for scene, played in self.played.items()
+        }
 
     def denoise_ms(self, scenes: Iterable[str] | None = None) -> list[float]:
         """Of every decision, or of those in some scenes."""

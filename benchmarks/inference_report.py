@@ -18,7 +18,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.evaluation.statistics import paired_difference_interval, wilson_interval
+from minidiffuser_ros.evaluation.statistics import mean_interval, paired_difference_interval, wilson_interval
 
 DPI = 110
 
@@ -30,6 +30,8 @@ class Row:
     low, high: Wilson's 95 % interval of success. lost, won: scenes in which only the reference succeeded, or only this
     method; difference_low, difference_high: 95 % interval of the difference of success over the same scenes. speedup:
     denoising time of the reference over this one's, medians over the scenes that this one played. decisions: timed.
+    score: mean share of the task that was done, which is the success where a task knows no halves, and 95 % interval of
+    its difference to the reference's over the same scenes.
     """
 
     policy: str
@@ -50,6 +52,9 @@ class Row:
     total_ms_p95: float
     speedup: float
     pruned: float
+    score: float
+    score_difference_low: float
+    score_difference_high: float
 
 
 def rows_of(subject: Subject, tallies: Mapping[str, Tally]) -> list[Row]:
@@ -60,22 +65,24 @@ def rows_of(subject: Subject, tallies: Mapping[str, Tally]) -> list[Row]:
 
 
 def _row(subject: Subject, name: str, tally: Tally, reference: Tally, tallies: Mapping[str, Tally]) -> Row:
-    successes = tally.successes
+    successes, scores = tally.successes, tally.scores
     if tally.method.answers_of is not None:
         same = tallies[tally.method.answers_of].successes
         if any(success != same[scene] for scene, success in successes.items()):
             raise ValueError(f"{name} should answer as {tally.method.answers_of} does and did not")
-        successes = same
+        successes, scores = same, tallies[tally.method.answers_of].scores
     count, good = len(successes), sum(successes.values())
     lost = sum(reference.successes[scene] and not success for scene, success in successes.items())
     won = sum(success and not reference.successes[scene] for scene, success in successes.items())
     denoise_ms = tally.denoise_ms()
     denoise, beside = statistics.median(denoise_ms), statistics.median(reference.denoise_ms(tally.played))
+    differences = [score - reference.scores[scene] for scene, score in scores.items()]
     return Row(
         tally.method.policy, name, subject.device, count, len(denoise_ms),
         good / count, *wilson_interval(good, count), lost, won, *paired_difference_interval(lost, won, count),
         denoise, percentile(denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
         beside / denoise, statistics.fmean(tally.pruned),
+        statistics.fmean(scores.values()), *(max(-1.0, min(1.0, end)) for end in mean_interval(differences)),
     )  # fmt: skip
 
 
@@ -86,18 +93,22 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """For a terminal."""
-    head = (
-        f"{'method':<18}{'success, 95 %':>18}{'lost/won':>10}{'denoise ms p50/p95':>21}{'total ms p50/p95':>19}"
-        f"{'speedup':>9}{'reused':>8}"
-    )
-    lines = [
+    """For a terminal. The score, with the interval of its difference, where it is another than the success."""
+    rows = list(rows)
+    scored = any(abs(row.score - row.success) > 1e-9 for row in rows)
+    head = f"{'method':<18}{'success, 95 %':>18}{'lost/won':>10}" + scored * f"{'score, difference':>23}"
+    head += f"{'denoise ms p50/p95':>21}{'total ms p50/p95':>19}{'speedup':>9}{'reused':>8}"
+    return "\n".join([head, *(_line(row, scored) for row in rows)])
+
+
+def _line(row: Row, scored: bool) -> str:
+    score = f"{row.score:.3f} {row.score_difference_low:+.3f} {row.score_difference_high:+.3f}"
+    return (
         f"{row.method:<18}{f'{row.success:.1%} {row.low:.0%}-{row.high:.0%}':>18}{f'{row.lost}/{row.won}':>10}"
-        f"{f'{row.denoise_ms_p50:.1f} / {row.denoise_ms_p95:.1f}':>21}"
+        + scored * f"{score:>23}"
+        + f"{f'{row.denoise_ms_p50:.1f} / {row.denoise_ms_p95:.1f}':>21}"
         f"{f'{row.total_ms_p50:.1f} / {row.total_ms_p95:.1f}':>19}{row.speedup:>9.2f}{row.pruned:>8.1%}"
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    )
 
 
 def write_json(rows: Iterable[Row], out: Path) -> None:

@@ -13,7 +13,8 @@ HELP = """Train a pruner for a policy: from an observation it says which parts o
 and which to reuse. The policy stays as it is; the pruner is written beside it. A stopped run goes on where it was."""
 EPILOG = """examples:
   minidiffuser prune runs/tabletop_small --data data/tabletop_small
-  minidiffuser prune runs/tabletop_small --data data/tabletop_small --rate 0.8 --sampler ddim --sampler-steps 10"""
+  minidiffuser prune runs/tabletop_small --data data/tabletop_small --rate 0.8 --sampler ddim --sampler-steps 10
+  minidiffuser prune runs/push_t --data data/push_t --features push_t"""
 SAVE_EVERY = 25
 
 
@@ -23,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="demonstrations or cache that the policy was trained on"
     )
+    parser.add_argument(
+        "--features", default="none",
+        help="of a policy over action sequences: what it was trained to see of a state, as of `train-actions`",
+    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=0.91, help="share of the units to be reused (default: 0.91)")
     parser.add_argument("--sampler", default="ddpm", help="walk that is pruned, ddpm or ddim (default: ddpm)")
     parser.add_argument("--sampler-steps", type=int, default=100, help="its steps (default: 100)")
@@ -42,9 +47,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from minidiffuser_ros.diffusion.sampler import SamplerConfig
-    from minidiffuser_ros.policy.policy import Policy
-    from minidiffuser_ros.policy.pruned import PRUNER, fingerprint
-    from minidiffuser_ros.training.dataset import load_split
+    from minidiffuser_ros.policy.pruned import PRUNER, fingerprint, load_any_policy
+    from minidiffuser_ros.training.any_demonstrations import training_data_of
     from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
     from minidiffuser_ros.training.state import STATE
 
@@ -54,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         fraction=args.fraction, shared=not args.own_buffers, per_branch=args.rate_per_branch, seed=args.seed,
         sampler=SamplerConfig(args.sampler, args.sampler_steps),
     )  # fmt: skip
-    policy = Policy.load(args.checkpoint, args.device)
-    training, _ = load_split(args.data, policy.config.model.rotation_bins)
+    policy = load_any_policy(args.checkpoint, args.device)
+    training = training_data_of(policy, args.data, args.features)
     trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
     if (folder / STATE).exists():
         trainer.resume(folder)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ObservationError
-from minidiffuser_ros.model.action_config import IMAGE_GROUP, ActionUNetConfig
+from minidiffuser_ros.model.action_config import IMAGE_GROUP, ActionConfig
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ObservationEncoder(nn.Module):
     everything is concatenated (Chi et al. 2023, "Visual encoder").
     """
 
-    def __init__(self, config: ActionUNetConfig) -> None:
+    def __init__(self, config: ActionConfig) -> None:
         super().__init__()
         self.config = config
         widths = (config.obs_steps * config.state_dim, *config.state_mlp)
@@ -47,18 +47,26 @@ class ObservationEncoder(nn.Module):
         self.state_mlp = nn.Sequential(*layers)
         self.cameras = nn.ModuleList(ImageEncoder(config) for _ in range(config.cameras))
         self.width = widths[-1] + config.cameras * config.obs_steps * config.camera_features
+        self.step_width = config.state_dim + config.cameras * config.camera_features
 
     def forward(self, inputs: ActionInputs) -> Tensor:
         """Features [B, D]. Raises ObservationError for states or images of another shape than the configured."""
         self.require(inputs)
-        features = []
-        if inputs.states is not None:
-            features.append(self.state_mlp(inputs.states.flatten(1)))
-        if inputs.images is not None:
-            for camera, images in zip(self.cameras, inputs.images.unbind(1), strict=True):
-                seen: Tensor = camera(images.flatten(0, 1))
-                features.append(seen.unflatten(0, images.shape[:2]).flatten(1))
-        return torch.cat(features, dim=-1)
+        states = [] if inputs.states is None else [self.state_mlp(inputs.states.flatten(1))]
+        return torch.cat([*states, *(seen.flatten(1) for seen in self._seen(inputs))], dim=-1)
+
+    def steps(self, inputs: ActionInputs) -> Tensor:
+        """The same of each observation step by itself [B, O, step_width], for a network without a `state_mlp`."""
+        self.require(inputs)
+        states = [] if inputs.states is None else [inputs.states]
+        return torch.cat([*states, *self._seen(inputs)], dim=-1)
+
+    def _seen(self, inputs: ActionInputs) -> list[Tensor]:
+        """Of every camera [B, O, camera_features]."""
+        if inputs.images is None:
+            return []
+        pairs = zip(self.cameras, inputs.images.unbind(1), strict=True)
+        return [camera(images.flatten(0, 1)).unflatten(0, images.shape[:2]) for camera, images in pairs]
 
     def require(self, inputs: ActionInputs) -> None:
         """Raise ObservationError for states or images of another shape than the configured."""
@@ -91,7 +99,7 @@ class ImageEncoder(nn.Module):
     the strided convolution and max pooling of ResNet-18.
     """
 
-    def __init__(self, config: ActionUNetConfig) -> None:
+    def __init__(self, config: ActionConfig) -> None:
         super().__init__()
         channels, stride = config.image_channels, config.image_stride
         kernel = max(3, 2 * stride - 1)

@@ -14,7 +14,7 @@ E width of an embedded step, U distinct steps of a batch, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,6 +26,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.model.action_condition import ActionInputs, ObservationEncoder
 from minidiffuser_ros.model.action_config import ActionUNetConfig
 from minidiffuser_ros.model.layers import NoiseLevels, SinusoidalEmbedding
+from minidiffuser_ros.model.neck import BlockExecutor, run_block
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,14 @@ class ActionUNet(nn.Module):
         activated = F.mish(features)
         return ActionCondition(features, [block.observation_film(activated) for block in self._blocks()])
 
-    def denoise(self, condition: ActionCondition, actions: Tensor, timesteps: Tensor) -> Tensor:
+    def denoise(
+        self, condition: ActionCondition, actions: Tensor, timesteps: Tensor, execute: BlockExecutor = run_block
+    ) -> Tensor:
         """What the noise schedule's prediction type asks for, [B, M, T, A].
 
-        actions [B, M, T, A]: noisy sequences; timesteps [B, M]: their diffusion steps. Raises ConfigurationError for
-        another horizon or number of actions than the configured.
+        actions [B, M, T, A]: noisy sequences; timesteps [B, M]: their diffusion steps. Nothing here runs through an
+        executor: what one block adds has other channels than the next one's. Raises ConfigurationError for another
+        horizon or number of actions than the configured.
         """
         self._require(condition, actions, timesteps)
         steps = NoiseLevels.of(timesteps, lambda distinct: F.mish(self.step(distinct)))
@@ -91,6 +95,11 @@ class ActionUNet(nn.Module):
         )
         predicted = self._unet(actions.flatten(0, 1).transpose(1, 2), films)
         return predicted.transpose(1, 2).reshape(actions.shape)
+
+    def contexts_of_steps(self, condition: ActionCondition, steps: Sequence[int]) -> list[Tensor]:
+        """Timesteps [B, 1], to be expanded to the samples, of every step of a walk that all samples make together."""
+        clouds, device = len(condition.features), condition.features.device
+        return [torch.full((clouds, 1), step, device=device) for step in steps]
 
     def _unet(self, x: Tensor, films: Iterator[Tensor]) -> Tensor:
         """[B M, A, T] -> [B M, A, T]; films in the order of `_blocks`."""

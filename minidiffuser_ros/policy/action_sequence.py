@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,12 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError, ObservationError
-from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.action_condition import ActionInputs
 from minidiffuser_ros.model.action_config import ActionUNetConfig
-from minidiffuser_ros.model.action_unet import ActionUNet
+from minidiffuser_ros.model.action_network import ActionNetwork, ActionNetworkConfig, action_network
+from minidiffuser_ros.model.action_transformer import TransformerCondition
+from minidiffuser_ros.model.action_unet import ActionCondition
 from minidiffuser_ros.policy.checkpoint import read_checkpoint, save_checkpoint
+from minidiffuser_ros.policy.sampling import Walk
+from minidiffuser_ros.policy.sequence_sampling import SequenceSampler
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,18 @@ class ActionPolicyConfig:
 
     The noise is Diffusion Policy's; the network predicts the sequence instead of the noise, and ten steps of DDIM stand
     for a hundred of DDPM (docs/method.md has what that costs or brings). action_mean and action_spread: of the
-    normalised actions, which say where sampling starts under schedules that do not end in pure noise.
+    normalised actions, which say where sampling starts under schedules that do not end in pure noise. action_steps: how
+    many of a sequence are performed before the next look.
     """
 
-    model: ActionUNetConfig = field(default_factory=ActionUNetConfig)
+    model: ActionNetworkConfig = field(default_factory=ActionUNetConfig)
     actions: ValueRange = field(default_factory=lambda: ValueRange((-1.0, -1.0), (1.0, 1.0)))
     states: ValueRange = field(default_factory=lambda: ValueRange((-1.0, -1.0), (1.0, 1.0)))
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig(clip_sample=1.0))
     action_mean: float = 0.0
     action_spread: float = 0.5
+    action_steps: int = 8
 
     def __post_init__(self) -> None:
         for name, values, size in (
@@ -83,8 +90,11 @@ class ActionPolicyConfig:
         ):
             if len(values.low) != size:
                 raise ConfigurationError(f"the range of {name} must have {size} numbers, got {len(values.low)}")
-        if self.action_spread <= 0:
-            raise ConfigurationError(f"action_spread must be above 0, got {self.action_spread}")
+        if self.action_spread <= 0 or self.action_steps < 1:
+            raise ConfigurationError(
+                f"action_spread must be above 0 and action_steps at least 1, "
+                f"got {self.action_spread} and {self.action_steps}"
+            )
         inference_timesteps(self.schedule.num_train_timesteps, self.sampler.num_inference_steps)
 
 
@@ -101,17 +111,20 @@ class ActionObservation:
 
 
 class ActionSequencePolicy:
-    """A trained `ActionUNet` with its ranges, schedule and sampler, on one device.
+    """A trained `ActionNetwork` with its ranges, schedule and sampler, on one device.
 
-    To train one: `training.action_sequences.action_sequence_loss` on its `network`, with `config.states` and
-    `config.actions` normalising what was recorded.
+    To train one: `minidiffuser train-actions`, or `training.action_sequences.action_sequence_loss` on its `network`,
+    with `config.states` and `config.actions` normalising what was recorded.
+    plan: how the sampler goes for an observation; replace it by that of a pruner (`PrunedWalks.walk`) or by your own.
     """
 
-    def __init__(self, config: ActionPolicyConfig, network: ActionUNet, device: str = "cpu") -> None:
+    def __init__(self, config: ActionPolicyConfig, network: ActionNetwork, device: str = "cpu") -> None:
         self.config = config
         self.device = device
         self.network = network.to(device)
         self.schedule = NoiseSchedule(config.schedule).to(device)
+        self.sampler = SequenceSampler(network, self.schedule, config.action_mean, config.action_spread, device)
+        self.plan: Callable[[ActionCondition | TransformerCondition], Walk] = lambda condition: Walk(config.sampler)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu") -> ActionSequencePolicy:
@@ -121,7 +134,7 @@ class ActionSequencePolicy:
             Path(path), ActionPolicyConfig, required, "ActionSequencePolicy.save writes one"
         )
         try:
-            network = ActionUNet(config.model)
+            network = action_network(config.model)
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(
@@ -140,23 +153,34 @@ class ActionSequencePolicy:
         The observation is encoded once for all N and every step. Equal observation and seed give equal sequences.
         Raises ObservationError for an observation of another shape than the configured or with values not finite.
         """
+        condition = self.encode(observation)
+        return self.draw(condition, self.plan(condition), num_samples, seed)
+
+    def act(self, observation: ActionObservation, seed: int = 0) -> NDArray[np.float64]:
+        """The actions [action_steps, A] to perform before the next look, from one drawn sequence.
+
+        A sequence begins at the oldest observed step, as it was trained: what lies before now is left out.
+        """
+        return self.first_actions(self.sample(observation, 1, seed)[0])
+
+    def first_actions(self, sequence: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What of a drawn sequence [T, A] `act` performs."""
+        return sequence[self.config.model.obs_steps - 1 :][: self.config.action_steps]
+
+    @torch.inference_mode()
+    def encode(self, observation: ActionObservation) -> ActionCondition | TransformerCondition:
+        """What `plan` and the sampler see of one observation. Raises as `sample` does."""
         self.network.eval()
-        model = self.config.model
-        condition = self.network.encode(self._inputs(observation).to(self.device))
-        generator = torch.Generator().manual_seed(seed)
-        # The sampler walks vectors: a sequence is one.
-        noisy = self.schedule.initial_noise(
-            (1, num_samples, model.horizon * model.action_dim), self.config.action_mean, self.config.action_spread,
-            generator,
-        ).to(self.device)  # fmt: skip
+        return self.network.encode(self._inputs(observation).to(self.device))
 
-        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            sequences = noisy.unflatten(-1, (model.horizon, model.action_dim))
-            return self.network.denoise(condition, sequences, timesteps).flatten(-2)
-
-        drawn = sample(denoiser, self.schedule, self.config.sampler, noisy, generator)[0]
-        sequences: Tensor = drawn.double().cpu().unflatten(-1, (model.horizon, model.action_dim))
-        return self.config.actions.denormalise(sequences).numpy()
+    @torch.inference_mode()
+    def draw(
+        self, condition: ActionCondition | TransformerCondition, walk: Walk, num_samples: int, seed: int
+    ) -> NDArray[np.float64]:
+        """Sequences [N, T, A] in the user's units for an encoded observation, by any walk."""
+        drawn = self.sampler.sequences(condition, num_samples, seed, walk)
+        sequences: NDArray[np.float64] = self.config.actions.denormalise(drawn.double().cpu()).numpy()
+        return sequences
 
     def _inputs(self, observation: ActionObservation) -> ActionInputs:
         parts = {"states": observation.states, "images": observation.images}

@@ -30,9 +30,10 @@ def from_plain(kind: type[T], values: object, name: str = "config") -> T:
 def _as(hint: Any, value: object, name: str) -> Any:
     if is_dataclass(hint):
         return from_plain(hint, value, name)  # type: ignore[arg-type]
-    if get_origin(hint) is UnionType and NoneType in get_args(hint):
-        (kind,) = set(get_args(hint)) - {NoneType}
-        return None if value is None else _as(kind, value, name)
+    if get_origin(hint) is UnionType:
+        if value is None and NoneType in get_args(hint):
+            return None
+        return _as(_kind_with([kind for kind in get_args(hint) if kind is not NoneType], value), value, name)
     if get_origin(hint) is tuple and isinstance(value, list | tuple):
         kinds = get_args(hint)
         if kinds[-1] is Ellipsis:
@@ -46,3 +47,11 @@ def _as(hint: Any, value: object, name: str) -> Any:
     elif hint in (int, bool, str) and type(value) is hint:
         return value
     raise ConfigurationError(f"'{name}' must be {getattr(hint, '__name__', hint)}, is {value!r:.60}")
+
+
+def _kind_with(kinds: list[Any], value: object) -> Any:
+    """Of several dataclasses the first that has all these settings; the first of all where none has."""
+    fitting = (
+        k for k in kinds if isinstance(value, Mapping) and is_dataclass(k) and value.keys() <= get_type_hints(k).keys()
+    )
+    return next(fitting, kinds[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
+from minidiffuser_ros.model.action_transformer import TransformerCondition
 from minidiffuser_ros.model.mini_diffuser import Condition
+from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
 from minidiffuser_ros.policy.checkpoint import CONFIG, WEIGHTS, read_checkpoint, save_checkpoint
 from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import DiffusionPruner, PrunerConfig, observation_embedding
 
+PrunablePolicy = Policy | ActionSequencePolicy
 PRUNER = "pruner"  # the folder below that of the policy
 
 
@@ -47,11 +51,11 @@ class PrunedWalks:
             self._unit_part = pruner.unit_part()
 
     @torch.inference_mode()
-    def mask(self, condition: Condition) -> Tensor:
+    def mask(self, condition: Condition | TransformerCondition) -> Tensor:
         """What to reuse [K, U] for the one observation of `condition`, on the CPU."""
         return self.pruner.masks(observation_embedding(condition), self._unit_part)[0].cpu()
 
-    def walk(self, condition: Condition) -> Walk:
+    def walk(self, condition: Condition | TransformerCondition) -> Walk:
         """The pruned walk for the one observation of `condition`."""
         return Walk(self.config.sampler, self.mask(condition), self.config.shared)
 
@@ -60,7 +64,7 @@ class PrunedWalks:
         save_checkpoint(folder / PRUNER, self.config, self.pruner.state_dict())
 
     @classmethod
-    def load(cls, folder: Path, policy: Policy) -> PrunedWalks:
+    def load(cls, folder: Path, policy: PrunablePolicy) -> PrunedWalks:
         """The pruner in the folder of a policy. Raises CheckpointError where there is none, or of another policy."""
         path = folder / PRUNER
         required = {"policy", "observation_width", "rate"}
@@ -74,6 +78,18 @@ class PrunedWalks:
         except (RuntimeError, ConfigurationError) as error:
             raise CheckpointError(f"{path / WEIGHTS} does not fit {CONFIG}: {str(error).splitlines()[0]}") from None
         return cls(config, pruner.to(policy.device))
+
+
+def load_any_policy(folder: Path, device: str = "cpu") -> PrunablePolicy:
+    """The policy in a folder, over keyposes or action sequences, told apart by its config.
+
+    Raises CheckpointError for a missing, incomplete or foreign one.
+    """
+    try:
+        of_sequences = "actions" in json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError, TypeError):
+        of_sequences = False  # the reader below says what is wrong with it
+    return ActionSequencePolicy.load(folder, device) if of_sequences else Policy.load(folder, device)
 
 
 def fingerprint(folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,6 +54,33 @@ class Walk:
         """Share of the branches that is reused."""
         return 0.0 if self.mask is None else float(self.mask.float().mean())
 
+    def steps(self, units: PrunableUnits | None) -> Iterator[BlockExecutor]:
+        """What each step computes and what it reuses; units: of this walk, None where nothing of it is pruned."""
+        if self.executors is not None:
+            return iter(self.executors)
+        if self.mask is None or units is None:
+            return repeat(run_block)
+        return pruned_steps(units, self.mask, self.shared)
+
+
+class PrunableSampler(Protocol):
+    """What a pruner needs of a policy's sampler; `network` encodes inputs, and has `contexts_of_steps`."""
+
+    network: Any
+    schedule: NoiseSchedule
+
+    def units(self, sampler: SamplerConfig) -> PrunableUnits:
+        """What can be pruned of a walk."""
+
+    def start(self, batch_size: int, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Where walks begin [B, M, S], in the units of diffusion."""
+
+    def predict(self, condition: Any, noisy: Tensor, context: Any, execute: BlockExecutor) -> Tensor:
+        """What the schedule's prediction type asks for [B, M, S], from samples [B, M, S] that are all at one step."""
+
+    def expert(self, batch: Any) -> Tensor:
+        """What the expert did [B, ...], in the units of diffusion."""
+
 
 class KeyposeSampler:
     """Draws candidates with a network and its schedule, on the network's device. Equal seeds, equal candidates."""
@@ -65,6 +93,19 @@ class KeyposeSampler:
     def units(self, sampler: SamplerConfig) -> PrunableUnits:
         """What can be pruned of a walk."""
         return neck_units(self.config.model, sampler.num_inference_steps)
+
+    def start(self, batch_size: int, num_samples: int, generator: torch.Generator) -> Tensor:
+        """Where walks of positions begin [B, M, 3], in box units."""
+        shape, c = (batch_size, num_samples, POSITION), self.config
+        return self.schedule.initial_noise(shape, c.position_mean, c.position_spread, generator)
+
+    def predict(self, condition: Condition, noisy: Tensor, context: Contexts, execute: BlockExecutor) -> Tensor:
+        """`predict` below, with this network."""
+        return predict(self.network, self.scale, self.schedule, condition, noisy, context, execute)
+
+    def expert(self, batch: Any) -> Tensor:
+        """The expert's positions [B, 3] in box units, of a `training.dataset.Batch`."""
+        return self.scale.normalise(batch.positions.to(self.device))
 
     def keyposes(self, condition: Condition, seed: int, walk: Walk | None = None) -> Sampled:
         """Candidates for the one observation of `condition`; the walk is the policy's own unless another is given."""
@@ -103,11 +144,7 @@ class KeyposeSampler:
         """What steers the network at each step, computed for all steps at once; and what it skips."""
         walk = walk or Walk(self.config.sampler)
         steps = inference_timesteps(self.schedule.config.num_train_timesteps, walk.sampler.num_inference_steps)
-        executors: Iterable[BlockExecutor] = repeat(run_block)
-        if walk.executors is not None:
-            executors = walk.executors
-        elif walk.mask is not None:
-            executors = pruned_steps(self.units(walk.sampler), walk.mask, walk.shared)
+        executors = walk.steps(self.units(walk.sampler))
         return zip(self.network.contexts_of_steps(condition, steps), executors, strict=False)
 
     def _sample(self, denoiser: Denoiser, seed: int, walk: Walk | None) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
+from minidiffuser_ros.model.action_transformer import TransformerCondition
 from minidiffuser_ros.model.layers import SinusoidalEmbedding
 from minidiffuser_ros.model.mini_diffuser import Condition
 from minidiffuser_ros.pruning.units import PrunableUnits
@@ -96,8 +97,13 @@ def straight_through(logits: Tensor) -> Tensor:
     return gates
 
 
-def observation_embedding(condition: Condition) -> Tensor:
-    """What the policy's own encoder says of each observation [B, E]: sentence, tool, mean of the coarsest map."""
+def observation_embedding(condition: Condition | TransformerCondition) -> Tensor:
+    """What the policy's own encoder says of each observation [B, E].
+
+    Of a keypose: sentence, tool, mean of the coarsest map. Of action sequences: the token of each observation step.
+    """
+    if isinstance(condition, TransformerCondition):
+        return condition.embedding.float()
     tokens = condition.neck[0]
     present = tokens.level.mask.unsqueeze(-1).to(tokens.packed.dtype)
     mean = (tokens.level.pad(tokens.packed) * present).sum(1) / present.sum(1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import ConfigurationError
+from minidiffuser_ros.model.action_config import ActionConfig, ActionTransformerConfig
 from minidiffuser_ros.model.config import MiniDiffuserConfig
 
 
@@ -56,3 +57,17 @@ def neck_units(config: MiniDiffuserConfig, steps: int) -> PrunableUnits:
     """The branches of Mini-Diffuser's neck: {local query, attention, MLP} of every block."""
     kinds = ("local", "attention", "mlp") if config.local_query else ("attention", "mlp")
     return PrunableUnits(tuple(f"{i}.{kind}" for i in range(len(config.neck_levels)) for kind in kinds), steps)
+
+
+def sequence_units(config: ActionConfig, steps: int) -> PrunableUnits:
+    """The branches of a transformer over action sequences: {self-attention, cross-attention, MLP} of every layer.
+
+    Raises ConfigurationError for a U-Net, whose blocks change channels: what one adds, another cannot.
+    """
+    if not isinstance(config, ActionTransformerConfig):
+        raise ConfigurationError(
+            "only a transformer over action sequences can be pruned, got a U-Net: train one with "
+            "`minidiffuser train-actions --network action_transformer_small`"
+        )
+    kinds = ("self", "cross", "mlp")
+    return PrunableUnits(tuple(f"{i}.{kind}" for i in range(config.num_layers) for kind in kinds), steps)

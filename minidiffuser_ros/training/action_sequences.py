@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.action_condition import ActionInputs
-from minidiffuser_ros.model.action_unet import ActionUNet
+from minidiffuser_ros.model.action_network import ActionNetwork
 from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.objective import regression_loss
 from minidiffuser_ros.training.two_level import NoisedTargets, draw_level_two, noised_targets
 
 
 def action_sequence_loss(
-    network: ActionUNet,
+    network: ActionNetwork,
     schedule: NoiseSchedule,
     inputs: ActionInputs,
     actions: Tensor,
@@ -31,7 +33,8 @@ def action_sequence_loss(
     return noised_sequence_loss(network, inputs, noised, loss)
 
 
-def noised_sequence_loss(network: ActionUNet, inputs: ActionInputs, noised: NoisedTargets, loss: Loss) -> Tensor:
+def noised_sequence_loss(network: ActionNetwork, inputs: ActionInputs, noised: NoisedTargets, loss: Loss) -> Tensor:
     """Mini-Diffuser v2, eq. 9: the mean over B observations, each encoded once, and M noised sequences of each."""
-    prediction = network.denoise(network.encode(inputs), noised.noisy, noised.timesteps)
+    condition: Any = network.encode(inputs)
+    prediction = network.denoise(condition, noised.noisy, noised.timesteps)
     return regression_loss(prediction, noised.target, loss)

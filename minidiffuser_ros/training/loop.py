@@ -71,7 +71,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         if not math.isfinite(sum(losses.values()) + float(norm)):
             raise NotFiniteError(self.step_number, losses, float(norm))
-        with _uninterrupted():
+        with uninterrupted():
             self.whole = False
             self.optimizer.step()
             self.step_number += 1
@@ -219,7 +219,7 @@ def _validate(trainer: Trainer, validation: Validation | None, watch: Watch) -> 
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Ctrl-C waits until the block is done: weights, optimiser, average and step number change together."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,11 +18,8 @@ from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
-from minidiffuser_ros.model.config import POSITION
-from minidiffuser_ros.model.mini_diffuser import Condition
-from minidiffuser_ros.policy.policy import Policy
-from minidiffuser_ros.policy.pruned import PrunedConfig, PrunedWalks
-from minidiffuser_ros.policy.sampling import predict
+from minidiffuser_ros.policy.pruned import PrunablePolicy, PrunedConfig, PrunedWalks
+from minidiffuser_ros.policy.sampling import PrunableSampler
 from minidiffuser_ros.pruning.losses import fidelity_loss, sparsity_loss
 from minidiffuser_ros.pruning.pruner import (
     DiffusionPruner,
@@ -32,7 +29,6 @@ from minidiffuser_ros.pruning.pruner import (
 )
 from minidiffuser_ros.pruning.reuse import gated_steps
 from minidiffuser_ros.pruning.schedules import evenly_computed
-from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
 
@@ -68,12 +64,27 @@ class PruningConfig:
             raise ConfigurationError(f"rate must lie in [0, 1), got {self.rate}")
 
 
-class PrunerTrainer:
-    """Owns the pruner and its optimiser; the policy is only looked at."""
+class Demonstrations(Protocol):
+    """Examples by number; a batch has `inputs` for the policy's network, and what `PrunableSampler.expert` reads."""
 
-    def __init__(self, config: PruningConfig, policy: Policy, data: DemonstrationSet) -> None:
+    def __len__(self) -> int:
+        """How many."""
+
+    def batch(self, indices: Sequence[int]) -> Any:
+        """Some of them together."""
+
+
+class PrunerTrainer:
+    """Owns the pruner and its optimiser; the policy is only looked at.
+
+    data: what a policy of its kind is trained on.
+    """
+
+    def __init__(self, config: PruningConfig, policy: PrunablePolicy, data: Demonstrations) -> None:
         torch.manual_seed(config.seed)
         self.config, self.policy = config, policy
+        self.sampler: PrunableSampler = policy.sampler
+        units = policy.sampler.units(config.sampler)
         generator = torch.Generator().manual_seed(config.seed)
         count = min(len(data), max(config.batch_size, round(config.fraction * len(data))))
         self.indices = torch.randperm(len(data), generator=generator)[:count].tolist()
@@ -83,7 +94,6 @@ class PrunerTrainer:
         parts = [self.indices[i : i + config.batch_size] for i in range(0, count, config.batch_size)]
         self._embeddings = torch.cat([observation_embedding(self._encoded(data.batch(part))) for part in parts])
         self._width = self._embeddings.shape[1]
-        units = policy.sampler.units(config.sampler)
         self.pruner = DiffusionPruner(config.pruner, units, self._width).to(policy.device)
         self.optimizer = torch.optim.AdamW(
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
@@ -106,7 +116,7 @@ class PrunerTrainer:
             optimizer.step()
 
     @torch.no_grad()
-    def _encoded(self, batch: Batch) -> Condition:
+    def _encoded(self, batch: Any) -> Any:
         return self.policy.network.encode(batch.inputs.to(self.policy.device))
 
     def step(self) -> dict[str, float]:
@@ -129,26 +139,25 @@ class PrunerTrainer:
         batch = self.data.batch(indices)
         condition = self._encoded(batch)
         gates = straight_through(self.pruner(observation_embedding(condition)))
-        expert = self.policy.sampler.scale.normalise(batch.positions.to(self.policy.device))
         losses = {
-            "fidelity": fidelity_loss(self.walk(condition, gates, generator), expert),
+            "fidelity": fidelity_loss(self.walk(condition, gates, generator), self.sampler.expert(batch)),
             "sparsity": sparsity_loss(gates, self.config.rate, self.config.per_branch),
         }
         return losses, gates
 
-    def walk(self, condition: Condition, gates: Tensor, generator: torch.Generator) -> Tensor:
-        """Positions [B, 1, 3] in box units that the policy ends at under the gates [B, K, U], with gradients."""
-        network, c, sampler = self.policy.network, self.policy.config, self.policy.sampler
-        steps = inference_timesteps(c.schedule.num_train_timesteps, self.config.sampler.num_inference_steps)
+    def walk(self, condition: Any, gates: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples [B, 1, S], in the units of diffusion, that the policy ends at under the gates [B, K, U]."""
+        sampler = self.sampler
+        num_train_timesteps = sampler.schedule.config.num_train_timesteps
+        steps = inference_timesteps(num_train_timesteps, self.config.sampler.num_inference_steps)
         with torch.no_grad():
-            contexts = network.contexts_of_steps(condition, steps)
+            contexts = sampler.network.contexts_of_steps(condition, steps)
         walk = zip(contexts, gated_steps(self.pruner.units, gates, self.config.shared), strict=True)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(network, sampler.scale, sampler.schedule, condition, noisy, *next(walk))
+            return sampler.predict(condition, noisy, *next(walk))
 
-        shape = (len(gates), 1, POSITION)
-        start = sampler.schedule.initial_noise(shape, c.position_mean, c.position_spread, generator)
+        start = sampler.start(len(gates), 1, generator)
         return sample(denoiser, sampler.schedule, self.config.sampler, start.to(self.policy.device), generator)
 
     def learning_rate(self) -> float:

@@ -146,3 +146,18 @@ def test_labels_of_a_plot_do_not_overlap(tmp_path: Path) -> None:
     inside = figure.axes[0].get_window_extent()
     assert all(inside.y0 < box.y0 and box.y1 < inside.y1 for box in boxes)
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_a_task_that_can_be_done_halfway_is_scored_and_one_that_cannot_by_its_success() -> None:
+    @dataclass
+    class Halfway(Counting):
+        def play(self, method: str, scene: int) -> Played:
+            return replace(super().play(method, scene), score={"whole": 1.0, "half": 0.5 + 0.1 * scene}.get(method))
+
+    found, plain = ({row.method: row for row in rows_of(s, compare(s))} for s in (Halfway(), Counting()))
+    assert found["half"].score == pytest.approx(0.6)
+    assert found["half"].score_difference_low < -0.4 < found["half"].score_difference_high
+    assert found["slow"].score == found["whole"].score == 1.0
+    assert plain["half"].score == pytest.approx(plain["half"].success)
+    assert "score" in table(found.values())
+    assert "score" not in table(plain.values())

@@ -1,0 +1,86 @@
+"""Episodes of Push-T by a policy over action sequences: draw a sequence, perform its first part, look again."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minidiffuser_ros.contract.errors import SpecMismatchError
+from minidiffuser_ros.policy.action_sequence import ActionObservation, ActionSequencePolicy
+from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, NUM_FEATURES, PushT, state_features
+
+SEEDS_A_SCENE = 1000  # of decisions; more than an episode has steps
+
+
+@dataclass(frozen=True)
+class SequenceDecision:
+    """actions [E, 2] px to perform; milliseconds of encoding the observation and of denoising; share of reuse."""
+
+    actions: NDArray[np.float64]
+    encode_ms: float
+    denoise_ms: float
+    pruned: float
+
+
+@dataclass(frozen=True)
+class PushTRollout:
+    """How an episode ended: coverage is the most that there was, steps all that were made."""
+
+    seed: int
+    success: bool
+    coverage: float
+    steps: int
+
+
+def play(
+    field: PushT,
+    policy: ActionSequencePolicy,
+    seed: int,
+    watch: Callable[[SequenceDecision], object] = lambda decision: None,
+    max_steps: int = MAX_STEPS,
+) -> PushTRollout:
+    """One scene until the block covers 95 % of its mark, at most `max_steps`.
+
+    Equal policies and seeds give equal episodes on one machine. `watch` sees every decision before it is performed.
+    Raises SpecMismatchError for a policy of another task.
+    """
+    require_push_t(policy)
+    state = field.reset(seed)
+    window = policy.config.model.obs_steps
+    seen = deque([state_features(state)] * window, maxlen=window)  # as in training, where nothing was before the start
+    best = field.coverage
+    while field.steps < max_steps and not field.success:
+        decision = decide(policy, np.stack(seen), seed * SEEDS_A_SCENE + field.steps)
+        watch(decision)
+        for action in decision.actions[: max_steps - field.steps]:
+            seen.append(state_features(field.step(np.clip(action, 0.0, FIELD))))
+            best = max(best, field.coverage)
+            if field.success:
+                break
+    return PushTRollout(seed, field.success, best, field.steps)
+
+
+def decide(policy: ActionSequencePolicy, states: NDArray[np.float32], seed: int) -> SequenceDecision:
+    """The next actions of a policy that sees states [O, F], oldest first, as `policy.act`, with the time it takes."""
+    started = time.perf_counter()
+    condition = policy.encode(ActionObservation(states))
+    encoded = time.perf_counter()
+    walk = policy.plan(condition)
+    actions = policy.first_actions(policy.draw(condition, walk, 1, seed)[0])
+    denoised = time.perf_counter()
+    return SequenceDecision(actions, 1e3 * (encoded - started), 1e3 * (denoised - encoded), walk.pruned)
+
+
+def require_push_t(policy: ActionSequencePolicy) -> None:
+    """Raise SpecMismatchError unless the policy takes what `state_features` gives and returns places on the field."""
+    model = policy.config.model
+    if (model.state_dim, model.action_dim, model.cameras) != (NUM_FEATURES, 2, 0):
+        raise SpecMismatchError(
+            f"Push-T shows {NUM_FEATURES} numbers and takes 2, this policy sees {model.state_dim} numbers and "
+            f"{model.cameras} cameras and gives {model.action_dim}: train one on demonstrations of Push-T"
+        )
