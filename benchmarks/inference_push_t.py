@@ -40,7 +40,7 @@ from minidiffuser_ros.pruning.schedules import (
     similarity_of,
     uniform_schedule,
 )
-from minidiffuser_ros.simulation.push_t import PushT, state_features
+from minidiffuser_ros.simulation.push_t import COVERAGE_OF_SUCCESS, PushT, state_features
 from minidiffuser_ros.simulation.push_t_demonstrations import FIRST_TEST_SEED
 
 Plan = Callable[[Any], Walk]
@@ -78,15 +78,19 @@ class PushTSubject:
         self._field = PushT()
 
     def play(self, method: str, scene: int) -> Played:
-        """The episode, with the time of each of its decisions."""
+        """The episode, with the time of each of its decisions.
+
+        The score is the task's own reward: the most that was covered, as a share of what success asks for.
+        """
         way, seen = self._ways[method], list[SequenceDecision]()
         way.policy.plan = way.plan
-        success = play(self._field, way.policy, scene, seen.append).success
+        end = play(self._field, way.policy, scene, seen.append)
         return Played(
-            success,
+            end.success,
             [decision.denoise_ms for decision in seen],
             [decision.encode_ms + decision.denoise_ms for decision in seen],
             [decision.pruned for decision in seen],
+            min(1.0, end.coverage / COVERAGE_OF_SUCCESS),
         )
 
 

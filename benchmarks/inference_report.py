@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from inference_harness import Subject, Tally
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.evaluation.statistics import paired_difference_interval, wilson_interval
+from minidiffuser_ros.evaluation.statistics import mean_interval, paired_difference_interval, wilson_interval
 
 DPI = 110
 
@@ -27,7 +29,9 @@ class Row:
 
     low, high: Wilson's 95 % interval of success. lost, won: scenes in which only the reference succeeded, or only this
     method; difference_low, difference_high: 95 % interval of the difference of success over the same scenes. speedup:
-    denoising time of the reference over this one's, medians. decisions: that were timed.
+    denoising time of the reference over this one's, medians over the scenes that this one played. decisions: timed.
+    score: mean share of the task that was done, which is the success where a task knows no halves, and 95 % interval of
+    its difference to the reference's over the same scenes.
     """
 
     policy: str
@@ -48,6 +52,9 @@ class Row:
     total_ms_p95: float
     speedup: float
     pruned: float
+    score: float
+    score_difference_low: float
+    score_difference_high: float
 
 
 def rows_of(subject: Subject, tallies: Mapping[str, Tally]) -> list[Row]:
@@ -58,21 +65,24 @@ def rows_of(subject: Subject, tallies: Mapping[str, Tally]) -> list[Row]:
 
 
 def _row(subject: Subject, name: str, tally: Tally, reference: Tally, tallies: Mapping[str, Tally]) -> Row:
-    successes = tally.successes
+    successes, scores = tally.successes, tally.scores
     if tally.method.answers_of is not None:
         same = tallies[tally.method.answers_of].successes
         if any(success != same[scene] for scene, success in successes.items()):
             raise ValueError(f"{name} should answer as {tally.method.answers_of} does and did not")
-        successes = same
+        successes, scores = same, tallies[tally.method.answers_of].scores
     count, good = len(successes), sum(successes.values())
     lost = sum(reference.successes[scene] and not success for scene, success in successes.items())
     won = sum(success and not reference.successes[scene] for scene, success in successes.items())
-    denoise = statistics.median(tally.denoise_ms)
+    denoise_ms = tally.denoise_ms()
+    denoise, beside = statistics.median(denoise_ms), statistics.median(reference.denoise_ms(tally.played))
+    differences = [score - reference.scores[scene] for scene, score in scores.items()]
     return Row(
-        tally.method.policy, name, subject.device, count, len(tally.denoise_ms),
+        tally.method.policy, name, subject.device, count, len(denoise_ms),
         good / count, *wilson_interval(good, count), lost, won, *paired_difference_interval(lost, won, count),
-        denoise, percentile(tally.denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
-        statistics.median(reference.denoise_ms) / denoise, statistics.fmean(tally.pruned),
+        denoise, percentile(denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
+        beside / denoise, statistics.fmean(tally.pruned),
+        statistics.fmean(scores.values()), *(max(-1.0, min(1.0, end)) for end in mean_interval(differences)),
     )  # fmt: skip
 
 
@@ -83,18 +93,22 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """For a terminal."""
-    head = (
-        f"{'method':<18}{'success, 95 %':>18}{'lost/won':>10}{'denoise ms p50/p95':>21}{'total ms p50/p95':>19}"
-        f"{'speedup':>9}{'reused':>8}"
-    )
-    lines = [
+    """For a terminal. The score, with the interval of its difference, where it is another than the success."""
+    rows = list(rows)
+    scored = any(abs(row.score - row.success) > 1e-9 for row in rows)
+    head = f"{'method':<18}{'success, 95 %':>18}{'lost/won':>10}" + scored * f"{'score, difference':>23}"
+    head += f"{'denoise ms p50/p95':>21}{'total ms p50/p95':>19}{'speedup':>9}{'reused':>8}"
+    return "\n".join([head, *(_line(row, scored) for row in rows)])
+
+
+def _line(row: Row, scored: bool) -> str:
+    score = f"{row.score:.3f} {row.score_difference_low:+.3f} {row.score_difference_high:+.3f}"
+    return (
         f"{row.method:<18}{f'{row.success:.1%} {row.low:.0%}-{row.high:.0%}':>18}{f'{row.lost}/{row.won}':>10}"
-        f"{f'{row.denoise_ms_p50:.1f} / {row.denoise_ms_p95:.1f}':>21}"
+        + scored * f"{score:>23}"
+        + f"{f'{row.denoise_ms_p50:.1f} / {row.denoise_ms_p95:.1f}':>21}"
         f"{f'{row.total_ms_p50:.1f} / {row.total_ms_p95:.1f}':>19}{row.speedup:>9.2f}{row.pruned:>8.1%}"
-        for row in rows
-    ]
-    return "\n".join([head, *lines])
+    )
 
 
 def write_json(rows: Iterable[Row], out: Path) -> None:
@@ -114,8 +128,8 @@ def plot(rows: Sequence[Row], out: Path) -> Figure:
         errors = [[max(0.0, row.success - row.low)], [max(0.0, row.high - row.success)]]
         drawn = axes.errorbar(row.denoise_ms_p50, row.success, yerr=errors, fmt="o", markersize=5, capsize=3)
         text = f"{row.method} ({row.device})" if several else row.method
-        labels.append((text, row.denoise_ms_p50, row.success, drawn[0].get_color()))
-    axes.set(xscale="log", xlabel="denoising, ms a decision (median)", ylabel="success", ylim=(-0.05, 1.42))
+        labels.append(_Label(text, row.denoise_ms_p50, row.low, row.high, drawn[0].get_color()))
+    axes.set(xscale="log", xlabel="denoising, ms a decision (median)", ylabel="success", ylim=(-0.1, 1.3))
     axes.set_yticks([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], labels=[f"{percent} %" for percent in (0, 20, 40, 60, 80, 100)])
     axes.margins(x=0.1)
     axes.grid(alpha=0.3)
@@ -125,20 +139,43 @@ def plot(rows: Sequence[Row], out: Path) -> Figure:
     return figure
 
 
-def _label(axes: Any, labels: Sequence[tuple[str, float, float, str]]) -> None:
-    """Each label as close above its point as nothing else stands, on a line from the point."""
-    renderer = axes.figure.canvas.get_renderer()
-    taken: list[Any] = []
-    for text, x, y, color in sorted(labels, key=lambda label: label[1]):
-        for height in range(8, 260, 13):
-            note = axes.annotate(
-                text, (x, y), (0, height), textcoords="offset points", ha="center", size=8, color=color,
-                arrowprops={"arrowstyle": "-", "color": color, "lw": 0.5, "shrinkB": 4, "relpos": (0.5, 0)},
-            )  # fmt: skip
-            note.set_in_layout(False)
-            note.update_positions(renderer)
-            box = Text.get_window_extent(note, renderer).expanded(1.05, 1.15)  # without the line
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+@dataclass(frozen=True)
+class _Label:
+    text: str
+    x: float
+    low: float
+    high: float
+    color: str
+
+
+def _label(axes: Axes, labels: Sequence[_Label]) -> None:
+    """Each label as close to an end of its interval as nothing else stands, on a line from there."""
+    renderer = axes.figure.canvas.get_renderer()  # type: ignore[union-attr]
+    taken = [_interval_box(axes, label) for label in labels]
+    for label in sorted(labels, key=lambda label: label.x):
+        for distance in range(8, 260, 6):
+            if _placed(axes, renderer, label, distance, taken) or _placed(axes, renderer, label, -distance, taken):
                 break
-            note.remove()
+
+
+def _interval_box(axes: Axes, label: _Label) -> Bbox:
+    (x, low), (_, high) = axes.transData.transform([(label.x, label.low), (label.x, label.high)])
+    return Bbox([[x - 5, low - 5], [x + 5, high + 5]])
+
+
+def _placed(axes: Axes, renderer: Any, label: _Label, distance: int, taken: list[Bbox]) -> bool:
+    """Whether there was room so many points above the interval, or below it."""
+    end, side = (label.high, "bottom") if distance > 0 else (label.low, "top")
+    note = axes.annotate(
+        label.text, (label.x, end), (0, distance), textcoords="offset points", ha="center", va=side, size=8,
+        color=label.color, arrowprops={"arrowstyle": "-", "color": label.color, "lw": 0.5, "relpos": (0.5, 0.5)},
+    )  # fmt: skip
+    note.set_in_layout(False)
+    note.update_positions(renderer)
+    box = Text.get_window_extent(note, renderer).expanded(1.05, 1.15)  # without the line
+    inside = axes.get_window_extent(renderer)
+    if not (inside.y0 < box.y0 and box.y1 < inside.y1) or any(box.overlaps(other) for other in taken):
+        note.remove()
+        return False
+    taken.append(box)
+    return True

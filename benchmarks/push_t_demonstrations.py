@@ -1,6 +1,7 @@
 """Demonstrations of Push-T by the planner, and how often it succeeds on the scenes of tests.
 
     python benchmarks/push_t_demonstrations.py data/push_t --count 600
+    python benchmarks/push_t_demonstrations.py data/push_t --seed 200600 --count 300 --near
     python benchmarks/push_t_demonstrations.py --test 100
 
 A run that was stopped goes on where it was: each demonstration is a whole file or none. Scenes that the planner does
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?", help="folder of the demonstrations")
     parser.add_argument("--count", type=int, default=600, help="scenes (default: 600)")
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help=f"of the first scene (default: {FIRST_SEED})")
+    parser.add_argument("--near", action="store_true", help="scenes with the block close to its mark")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--test", type=int, default=0, metavar="N", help="play N test scenes undisturbed instead")
     args = parser.parse_args()
@@ -46,8 +48,8 @@ def main() -> None:
     if args.out is None:
         parser.error("name a folder, or --test N")
     make_folder(args.out)
-    jobs = [(args.out, seed) for seed in range(args.seed, args.seed + args.count)]
-    missing = [job for job in jobs if not file_of(*job).exists()]
+    jobs = [(args.out, seed, args.near) for seed in range(args.seed, args.seed + args.count)]
+    missing = [job for job in jobs if not file_of(*job[:2]).exists()]
     progress = tqdm(over_processes(_make, missing, args.workers), total=len(jobs), initial=len(jobs) - len(missing))
     failed = [seed for seed in progress if seed is not None]
     steps = [len(episode.actions) for episode in load_sequences(args.out)]
@@ -74,12 +76,13 @@ def _field_and_planner() -> tuple[PushT, PushTPlanner]:
     return PushT(), PushTPlanner()
 
 
-def _make(job: tuple[Path, int]) -> int | None:
+def _make(job: tuple[Path, int, bool]) -> int | None:
     """The seed, where the planner does not master it."""
-    made = demonstrate(*_field_and_planner(), job[1], DisturbanceSettings())
+    folder, seed, near = job
+    made = demonstrate(*_field_and_planner(), seed, DisturbanceSettings(), near)
     if made is None:
-        return job[1]
-    made.save(file_of(*job))
+        return seed
+    made.save(file_of(folder, seed))
     return None
 
 

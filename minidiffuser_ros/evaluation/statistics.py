@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
+
+from scipy.special import stdtrit
 
 Z_95 = 1.959964
 
@@ -30,3 +34,12 @@ def paired_difference_interval(lost: int, won: int, trials: int, z: float = Z_95
     difference = (won - lost) / total
     half = z * math.sqrt(sure - (won - lost) ** 2 / total) / total
     return max(-1.0, difference - half), min(1.0, difference + half)
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Student's interval of a mean, such as that of differences over the same trials; infinite for a single value."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean, spread = statistics.fmean(values), statistics.stdev(values)
+    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * spread / math.sqrt(len(values))
+    return mean - half, mean + half

@@ -18,6 +18,7 @@ FIELD = 512.0
 AGENT_RADIUS = 15.0
 GOAL_POSE = (256.0, 256.0, np.pi / 4)  # x, y, angle of the block
 MAX_STEPS = 300
+COVERAGE_OF_SUCCESS = 0.95  # share of the mark that must be covered; gym-pusht's
 # Corners of the T in its own frame, bar and stem, in gym-pusht's order.
 BAR = ((-60.0, 0.0), (60.0, 0.0), (60.0, 30.0), (-60.0, 30.0))
 STEM = ((-15.0, 30.0), (15.0, 30.0), (15.0, 120.0), (-15.0, 120.0))

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, PushT
+from minidiffuser_ros.simulation.push_t import FIELD, GOAL_POSE, MAX_STEPS, PushT, Snapshot
 from minidiffuser_ros.simulation.push_t_planner import PushTPlanner
 
 FIRST_TEST_SEED = 100_000  # of scenes that policies are tested on; nothing learns from those
 FIRST_SEED = 200_000  # of scenes that are demonstrated
+NEAR_DISTANCE, NEAR_ANGLE = 18.0, 0.3  # px and rad that a block near its mark is off, standard deviations
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,18 @@ def demonstrate(
     planner: PushTPlanner,
     seed: int,
     disturbance: DisturbanceSettings | None = None,
+    near: bool = False,
     well_done: float = 0.965,
 ) -> PushTDemonstration | None:
     """Push until the mark is covered to `well_done` after a push. None where that takes more than MAX_STEPS.
 
-    The task is done from 0.95 on; who learns from what stops there misses it half of the time.
+    The task is done from 0.95 on; who learns from what stops there misses it half of the time. near: the block begins
+    close to its mark, where a policy spends most of its time and an expert little.
     """
     random = np.random.default_rng([seed, 71])
     state = field.reset(seed)
+    if near:
+        state = _move_near(field, random)
     states, actions = [], []
     while field.coverage < well_done:
         targets = planner.plan(field.snapshot())
@@ -78,6 +83,17 @@ def demonstrate(
             if field.steps == MAX_STEPS:
                 return None
     return PushTDemonstration(np.array(states, np.float32), np.array(actions, np.float32), seed, field.coverage)
+
+
+def _move_near(field: PushT, random: np.random.Generator) -> NDArray[np.float64]:
+    """Put the block near its mark, the agent where it is or, if that is taken, into a corner. Returns the state."""
+    x, y = random.normal(GOAL_POSE[:2], NEAR_DISTANCE)
+    now = field.snapshot()
+    free = np.hypot(now.agent[0] - x, now.agent[1] - y) > 150.0
+    agent = now.agent if free else (60.0, 60.0)
+    angle = random.normal(GOAL_POSE[2], NEAR_ANGLE)
+    field.restore(Snapshot(agent, (0.0, 0.0), (x, y), angle, (0.0, 0.0), 0.0, 0))
+    return field.state
 
 
 def _noise(count: int, random: np.random.Generator, settings: DisturbanceSettings | None) -> NDArray[np.float64]:

@@ -2,9 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from minidiffuser_ros.evaluation.statistics import paired_difference_interval, wilson_interval
+from minidiffuser_ros.evaluation.statistics import mean_interval, paired_difference_interval, wilson_interval
 
 
 def test_the_interval_agrees_with_published_values() -> None:
@@ -47,3 +48,10 @@ def test_two_that_never_differ_may_still_differ_by_a_little_and_swapping_them_sw
 def test_more_that_differ_than_there_are_trials_are_refused() -> None:
     with pytest.raises(ValueError, match="3 and 3 of 5"):
         paired_difference_interval(3, 3, 5)
+
+
+def test_the_interval_of_a_mean_holds_it_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    intervals = [mean_interval(random.normal(0.3, 1.0, 8).tolist()) for _ in range(2000)]
+    assert np.mean([low <= 0.3 <= high for low, high in intervals]) == pytest.approx(0.95, abs=0.015)
+    assert mean_interval([0.5]) == (-math.inf, math.inf)

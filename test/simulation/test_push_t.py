@@ -87,6 +87,21 @@ def test_a_field_restored_while_nothing_touches_goes_on_as_the_first_one(field: 
     assert field.steps == other.steps == 13
 
 
+def test_a_field_restored_in_the_middle_of_a_push_goes_on_nearly_as_the_first_one(field: PushT) -> None:
+    random, other, gaps = np.random.default_rng(2), PushT(), []
+    for _ in range(8):
+        direction = np.exp(1j * random.uniform(0.0, 2 * np.pi))
+        ways = 256.0 + 300.0j + direction * np.arange(-110.0, 0.0, 9.0)  # the middle of the block is at its end
+        field.restore(at_rest((ways[0].real, ways[0].imag), (256.0, 256.0, 0.0)))
+        for place in ways[:8]:
+            field.step((place.real, place.imag))
+        other.restore(field.snapshot())
+        for place in ways[8:]:
+            gaps.append(np.abs(field.step((place.real, place.imag)) - other.step((place.real, place.imag)))[:4].max())
+    assert max(gaps) < 0.5
+    assert np.median(gaps) < 0.05
+
+
 def test_a_block_on_its_mark_is_success(field: PushT) -> None:
     field.restore(at_rest((50.0, 50.0), GOAL_POSE))
     assert field.coverage == pytest.approx(1.0)
@@ -210,6 +225,14 @@ def test_a_demonstration_replayed_goes_the_same_way(field: PushT, demonstration:
         state = field.step(action)
     assert field.coverage == pytest.approx(demonstration.coverage, abs=0.01)
     assert 0 < field.succeeded_after <= field.steps == len(demonstration.actions)
+
+
+def test_scenes_near_the_mark_begin_there(field: PushT) -> None:
+    made = demonstrate(field, PushTPlanner(), SEED + 3, near=True)
+    assert made is not None
+    begin = Poses(np.array([complex(*made.states[0, 2:4])]), made.states[:1, 4].astype(float))
+    assert 0.0 < distance_to_goal(begin) < 80.0
+    assert made.coverage > 0.965
 
 
 def test_disturbed_demonstrations_are_those_of_their_seed_and_record_what_was_meant(field: PushT) -> None:
