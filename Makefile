@@ -58,11 +58,14 @@ demo: build ## six sentences through the live graph on the simulated arm; pictur
 
 # Each step goes on where it was stopped. The shipped policy is replaced only by one that was trained and measured.
 # One thread: a second brings a fifth on an idle machine, and costs tenfold where anything else runs.
-policy: build ## the shipped policy from nothing: demonstrations, training, evaluation
+policy: build ## the shipped policy from nothing: demonstrations, training, pruner, evaluation
 	$(ENV_RUN) minidiffuser demos --out data/tabletop_small --per-task 800
 	$(ENV_RUN) minidiffuser train data/tabletop_small --out runs/tabletop_small --steps 2000 --threads 1
+	$(ENV_RUN) minidiffuser prune runs/tabletop_small --data data/tabletop_small --threads 1
 	$(ENV_RUN) minidiffuser evaluate runs/tabletop_small --episodes 50 --json runs/tabletop_small/eval.json --card
 	install -D -m 644 -t models/tabletop_small $(addprefix runs/tabletop_small/,$(POLICY_FILES))
+	for part in pruner trust; do \
+	  install -D -m 644 -t models/tabletop_small/$$part runs/tabletop_small/$$part/{config.json,model.safetensors}; done
 
 clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info

