@@ -12,7 +12,7 @@ from minidiffuser_ros.contract.errors import MinidiffuserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# Subcommand → what it does, in the order of a first day's work. Each is a module of this package with
+# Subcommand → what it does, in the order of a first day's work. Each is a module of this package, its dashes underscores, with
 # `add_arguments(parser)`, `run(args) -> exit code`, `HELP` and `EPILOG`; it imports heavy things inside `run` only.
 COMMANDS: dict[str, str] = {
     "doctor": "look at machine, graph and arm before a run, and say what is wrong",
@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "demos": "make demonstrations in simulation with the scripted experts",
     "episodes": "list, check, repair and label episodes, and make training data of them",
     "train": "train a policy from demonstrations",
+    "train-actions": "train a policy over sequences of actions from episodes of states and actions",
     "prune": "teach a trained policy which parts of its denoiser an observation needs",
     "evaluate": "measure a policy's success in simulation",
 }
@@ -41,7 +42,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         if name != command:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"minidiffuser_ros.cli.{name}")
+        module = importlib.import_module(f"minidiffuser_ros.cli.{name.replace('-', '_')}")
         options = commands.add_parser(
             name,
             help=summary,
