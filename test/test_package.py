@@ -59,7 +59,7 @@ def test_every_node_of_the_bringup_has_an_executable_in_the_build() -> None:
 
 def test_commands_are_modules_with_examples() -> None:
     for name in cli.COMMANDS:
-        source = (ROOT / "minidiffuser_ros" / "cli" / f"{name}.py").read_text()
+        source = (ROOT / "minidiffuser_ros" / "cli" / f"{name.replace('-', '_')}.py").read_text()
         for part in ("HELP", "EPILOG", "def add_arguments(", "def run("):
             assert re.search(rf"^{re.escape(part)}", source, re.MULTILINE), f"{name}.py lacks {part}"
 
