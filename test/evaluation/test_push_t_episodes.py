@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from inference_push_t import PushTChoice, Reencoding, is_sequence_policy, push_t_subject
+from inference_tabletop import DDIM_STEPS, NAIVE, REFERENCE, steady
 
 from minidiffuser_ros.contract.errors import SpecMismatchError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
@@ -127,3 +130,37 @@ def test_a_policy_of_another_task_is_refused(field: PushT) -> None:
     other: Any = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(state_dim=5, action_dim=7, cameras=1)))
     with pytest.raises(SpecMismatchError, match="sees 5 numbers and 1 cameras and gives 7"):
         play(field, other, SEED)
+
+
+def test_walks_that_encode_again_at_each_step_answer_the_same(policy: ActionSequencePolicy) -> None:
+    states = np.stack([state_features([100.0, 120.0, 200.0, 210.0, angle]) for angle in (0.3, 0.4)])
+    before, encode, calls = policy.plan, policy.network.encode, list[object]()
+
+    def counted(inputs: Any) -> Any:
+        calls.append(inputs)
+        return encode(inputs)
+
+    try:
+        policy.plan = steady(Walk(SamplerConfig("ddpm", 100, policy.config.sampler.clip_sample)))
+        expected = decide(policy, states, 5)
+        policy.network.encode = counted
+        policy.plan = Reencoding(policy)
+        np.testing.assert_array_equal(decide(policy, states, 5).actions, expected.actions)
+    finally:
+        policy.plan, policy.network.encode = before, encode
+    assert len(calls) == 1 + 100
+
+
+def test_the_comparison_plays_push_t_with_every_method(tmp_path: Path, policy: ActionSequencePolicy) -> None:
+    policy.save(tmp_path / "mine")
+    assert is_sequence_policy(tmp_path / "mine")
+    assert not is_sequence_policy(tmp_path)
+    subject = push_t_subject(tmp_path / "mine", [], "cpu", PushTChoice(episodes=3, seed=None, calibration=1))
+    assert list(subject.scenes) == [100_000, 100_001, 100_002]
+    assert {REFERENCE, NAIVE, "uniform-7", "bac-10-5", "random-91", *(f"ddim-{n}" for n in DDIM_STEPS)} <= set(
+        subject.methods
+    )
+    played = subject.play("ddim-1", 100_000)
+    assert len(played.denoise_ms) == len(played.pruned) == 38  # 300 steps, eight a decision
+    assert played.score is not None
+    assert 0.0 <= played.score <= 1.0
