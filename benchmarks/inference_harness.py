@@ -78,8 +78,11 @@ class Tally:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Of every scene played; the success where a task knows no halves."""
-        return {name: float(one.success) if one.score is None else one.score for name, one in self.played.items()}
+        """Share of the task that was done in every scene played."""
+        return {
+            scene: float(played.success) if played.score is None else played.score
+            for scene, played in self.played.items()
+        }
 
     def denoise_ms(self, scenes: Iterable[str] | None = None) -> list[float]:
         """Of every decision, or of those in some scenes."""
