@@ -7,7 +7,7 @@ subject and hand it to `compare`; `inference_report` makes table, plot and JSON 
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,19 +69,34 @@ class Tally:
     """What one method did, scene by scene in the order of the subject's scenes."""
 
     method: Method
-    successes: dict[str, bool] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    denoise_ms: list[float] = field(default_factory=list)
-    total_ms: list[float] = field(default_factory=list)
-    pruned: list[float] = field(default_factory=list)
+    played: dict[str, Played] = field(default_factory=dict)
 
-    def add(self, scene: str, played: Played) -> None:
-        """One more scene."""
-        self.successes[scene] = played.success
-        self.scores[scene] = float(played.success) if played.score is None else played.score
-        self.denoise_ms += played.denoise_ms
-        self.total_ms += played.total_ms
-        self.pruned += played.pruned
+    @property
+    def successes(self) -> dict[str, bool]:
+        """Of every scene played."""
+        return {scene: played.success for scene, played in self.played.items()}
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Share of the task that was done in every scene played."""
+        return {
+            scene: float(played.success) if played.score is None else played.score
+            for scene, played in self.played.items()
+        }
+
+    def denoise_ms(self, scenes: Iterable[str] | None = None) -> list[float]:
+        """Of every decision, or of those in some scenes."""
+        return [ms for scene in scenes or self.played for ms in self.played[scene].denoise_ms]
+
+    @property
+    def total_ms(self) -> list[float]:
+        """Of every decision."""
+        return [ms for played in self.played.values() for ms in played.total_ms]
+
+    @property
+    def pruned(self) -> list[float]:
+        """Of every decision."""
+        return [share for played in self.played.values() for share in played.pruned]
 
 
 class PlayLog:
@@ -133,7 +148,7 @@ def compare(subject: Subject, log: Path | None = None) -> dict[str, Tally]:
                 cold.discard(name)
             played = subject.play(name, scene)
             keeping.put(name, str(scene), played)
-        tallies[name].add(str(scene), played)
+        tallies[name].played[str(scene)] = played
     return tallies
 
 

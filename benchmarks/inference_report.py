@@ -29,9 +29,9 @@ class Row:
 
     low, high: Wilson's 95 % interval of success. lost, won: scenes in which only the reference succeeded, or only this
     method; difference_low, difference_high: 95 % interval of the difference of success over the same scenes. speedup:
-    denoising time of the reference over this one's, medians. decisions: that were timed. score: mean share of the task
-    that was done, which is the success where a task knows no halves, and 95 % interval of its difference to the
-    reference's over the same scenes.
+    denoising time of the reference over this one's, medians over the scenes that this one played. decisions: timed.
+    score: mean share of the task that was done, which is the success where a task knows no halves, and 95 % interval of
+    its difference to the reference's over the same scenes.
     """
 
     policy: str
@@ -74,13 +74,14 @@ def _row(subject: Subject, name: str, tally: Tally, reference: Tally, tallies: M
     count, good = len(successes), sum(successes.values())
     lost = sum(reference.successes[scene] and not success for scene, success in successes.items())
     won = sum(success and not reference.successes[scene] for scene, success in successes.items())
-    denoise = statistics.median(tally.denoise_ms)
+    denoise_ms = tally.denoise_ms()
+    denoise, beside = statistics.median(denoise_ms), statistics.median(reference.denoise_ms(tally.played))
     differences = [score - reference.scores[scene] for scene, score in scores.items()]
     return Row(
-        tally.method.policy, name, subject.device, count, len(tally.denoise_ms),
+        tally.method.policy, name, subject.device, count, len(denoise_ms),
         good / count, *wilson_interval(good, count), lost, won, *paired_difference_interval(lost, won, count),
-        denoise, percentile(tally.denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
-        statistics.median(reference.denoise_ms) / denoise, statistics.fmean(tally.pruned),
+        denoise, percentile(denoise_ms, 95), statistics.median(tally.total_ms), percentile(tally.total_ms, 95),
+        beside / denoise, statistics.fmean(tally.pruned),
         statistics.fmean(scores.values()), *(max(-1.0, min(1.0, end)) for end in mean_interval(differences)),
     )  # fmt: skip
 
