@@ -12,9 +12,8 @@ from minidiffuser_ros.contract.errors import MinidiffuserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
-# Subcommand → what it does, in the order of a first day's work. Each is a module of this package (dashes are
-# underscores there) with `add_arguments(parser)`, `run(args) -> exit code`, `HELP` and `EPILOG`; it imports heavy things
-# inside `run` only.
+# Subcommand → what it does, in the order of a first day's work. Each is a module of this package, underscores for
+# dashes, with `add_arguments(parser)`, `run(args) -> exit code`, `HELP` and `EPILOG`; heavy things it imports in `run`.
 COMMANDS: dict[str, str] = {
     "doctor": "look at machine, graph and arm before a run, and say what is wrong",
     "demo": "six sentences through the live graph on the simulated arm, with pictures",
