@@ -73,9 +73,11 @@ class SequenceBatch:
 
 
 class SequenceSet:
-    """Every step of some episodes as an example: the window of states up to it, and the actions from its beginning.
+    """Steps of some episodes as examples: the window of states up to each, and the actions from its beginning.
 
-    Before an episode's beginning its first state and action are repeated, after its end the last ones.
+    Before an episode's beginning its first state and action are repeated. The last steps of an episode are no examples
+    where an action that is performed before the next look would lie beyond its end: repeating the last one there
+    teaches to stand still where the work was about to end. (Diffusion Policy leaves out the same ones.)
     """
 
     def __init__(self, episodes: Sequence[SequenceEpisode], config: ActionPolicyConfig) -> None:
@@ -91,7 +93,9 @@ class SequenceSet:
         windows, sequences, first = [], [], 0
         for episode in episodes:
             last = first + len(episode.states) - 1
-            begin = torch.arange(first, last + 1).unsqueeze(1) - (model.obs_steps - 1)
+            performed = min(config.action_steps, model.horizon - model.obs_steps + 1)
+            latest = max(first, last - performed + 1)
+            begin = torch.arange(first, latest + 1).unsqueeze(1) - (model.obs_steps - 1)
             windows.append((begin + torch.arange(model.obs_steps)).clamp(first, last))
             sequences.append((begin + torch.arange(model.horizon)).clamp(first, last))
             first = last + 1

@@ -49,7 +49,7 @@ def small_policy(**changes: object) -> ActionPolicyConfig:
     made = new_sequence_policy(EPISODES, "action_transformer_small", "sample")
     assert isinstance(made.model, ActionTransformerConfig)
     values = {"width": 16, "num_layers": 2, "horizon": 6, "dropout": 0.1, **changes}
-    return replace(made, model=replace(made.model, **values), sampler=SamplerConfig("ddpm", 5, 1.0))
+    return replace(made, action_steps=1, model=replace(made.model, **values), sampler=SamplerConfig("ddpm", 5, 1.0))
 
 
 def trainer(config: ActionTrainingConfig = CONFIG, episodes: list[SequenceEpisode] = EPISODES) -> ActionTrainer:
@@ -87,6 +87,15 @@ def test_beyond_the_ends_of_an_episode_its_own_first_and_last_step_are_repeated(
     np.testing.assert_allclose(actions[0], first.actions[[0, 0, 0, 1, 2, 3]], atol=1e-3)
     np.testing.assert_allclose(actions[1], first.actions[[9, 10, 11, 11, 11, 11]], atol=1e-3)
     np.testing.assert_allclose(states[2], second.states[[0, 0, 0]], atol=1e-3)
+
+
+def test_every_action_that_would_be_performed_before_the_next_look_is_one_of_the_episode() -> None:
+    config = replace(small_policy(obs_steps=3), action_steps=2)
+    data = SequenceSet(EPISODES[:2], config)
+    assert len(data) == 22
+    last = config.actions.denormalise(data.batch([10]).actions[0].double()).numpy()
+    np.testing.assert_allclose(last[2:4], EPISODES[0].actions[[10, 11]], atol=1e-3)
+    np.testing.assert_allclose(last[4:], EPISODES[0].actions[[11, 11]], atol=1e-3)
 
 
 def test_what_is_recorded_fills_the_range_and_its_moments_are_told_to_the_sampler() -> None:
