@@ -51,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train or go on training; returns 0."""
+    from dataclasses import replace
+
     import torch
 
     from minidiffuser_ros.contract.errors import ConfigurationError
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
         sampler=SamplerConfig(args.sampler, args.sampler_steps),
     )  # fmt: skip
     policy = load_any_policy(args.checkpoint, args.device)
+    config = replace(config, sampler=replace(config.sampler, clip_sample=policy.config.sampler.clip_sample))
     if not args.calibrate_only:
         training = training_data_of(policy, args.data, args.features)
         trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
