@@ -21,7 +21,7 @@ EXTRAS = {
     "training": ["lightning-fabric>=2.4,<3", "tensorboard>=2.16,<3"],
     # The field that pruning of action sequences is measured in; gym-pusht itself with --no-deps, for it pins an OpenCV
     # that collides with the one above.
-    "push_t": ["pymunk>=6.6,<7", "shapely>=2,<3", "gymnasium>=1.2,<2", "pygame>=2.6,<3"],
+    "pusht": ["pymunk>=6.6,<7", "shapely>=2,<3", "gymnasium>=1.2,<2", "pygame>=2.6,<3"],
     # Demonstrations and evaluation over several machines.
     "ray": ["ray>=2.40,<3"],
     "dev": [

@@ -15,7 +15,7 @@ fi
 export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 pip() { "$venv/bin/python" -m pip install --quiet "$@"; }
 
-extras=all,build,dev,push_t
+extras=all,build,dev,pusht
 [ "$ros_wheels" = yes ] && extras=$extras,ros
 
 # torch first and exact, so that nothing below brings another build of it. With several builds on offer pip prefers the
