@@ -20,9 +20,11 @@ from pathlib import Path
 
 import torch
 from inference_harness import Subject, compare
-from inference_push_t import PushTChoice, is_sequence_policy, push_t_subject
+from inference_push_t import PushTChoice, push_t_subject
 from inference_report import plot, rows_of, table, write_json
 from inference_tabletop import Choice, default_tasks, tabletop_subject
+
+from minidiffuser_ros.policy.pruned import is_sequence_policy
 
 FIRST_TEST_SEED = 200_000  # of the table's scenes
 

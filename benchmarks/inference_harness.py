@@ -30,6 +30,22 @@ class Method:
     answers_of: str | None = None
 
 
+class Timed(Protocol):
+    """A decision of any policy."""
+
+    @property
+    def encode_ms(self) -> float:
+        """Until the observation was encoded."""
+
+    @property
+    def denoise_ms(self) -> float:
+        """From there to the answer."""
+
+    @property
+    def pruned(self) -> float:
+        """Share reused."""
+
+
 @dataclass(frozen=True)
 class Played:
     """One scene by one method. Milliseconds of denoising and of the whole decision, and share reused, per decision.
@@ -42,6 +58,17 @@ class Played:
     total_ms: Sequence[float]
     pruned: Sequence[float]
     score: float | None = None
+
+    @classmethod
+    def of(cls, success: bool, decisions: Sequence[Timed], score: float | None = None) -> Played:
+        """From the decisions of an episode, in their order."""
+        return cls(
+            success,
+            [decision.denoise_ms for decision in decisions],
+            [decision.encode_ms + decision.denoise_ms for decision in decisions],
+            [decision.pruned for decision in decisions],
+            score,
+        )
 
 
 class Subject(Protocol):

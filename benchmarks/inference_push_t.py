@@ -30,7 +30,7 @@ from minidiffuser_ros.evaluation.push_t import SequenceDecision, play, require_p
 from minidiffuser_ros.model.action_condition import ActionInputs
 from minidiffuser_ros.model.action_transformer import TransformerCondition
 from minidiffuser_ros.policy.action_sequence import ActionObservation, ActionSequencePolicy
-from minidiffuser_ros.policy.checkpoint import CONFIG, WEIGHTS
+from minidiffuser_ros.policy.checkpoint import WEIGHTS
 from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.reuse import recorded_steps
@@ -85,21 +85,7 @@ class PushTSubject:
         way, seen = self._ways[method], list[SequenceDecision]()
         way.policy.plan = way.plan
         end = play(self._field, way.policy, scene, seen.append)
-        return Played(
-            end.success,
-            [decision.denoise_ms for decision in seen],
-            [decision.encode_ms + decision.denoise_ms for decision in seen],
-            [decision.pruned for decision in seen],
-            min(1.0, end.coverage / COVERAGE_OF_SUCCESS),
-        )
-
-
-def is_sequence_policy(folder: Path) -> bool:
-    """Whether a folder holds a policy over action sequences rather than one of keyposes."""
-    try:
-        return "action_dim" in json.loads((folder / CONFIG).read_text())["model"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return Played.of(end.success, seen, min(1.0, end.coverage / COVERAGE_OF_SUCCESS))
 
 
 def push_t_subject(folder: Path, also: Sequence[Path], device: str, choice: PushTChoice) -> PushTSubject:

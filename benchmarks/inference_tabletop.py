@@ -78,12 +78,7 @@ class TabletopSubject:
         way, seen = self._ways[method], list[Decision]()
         way.policy.plan = way.plan
         success = roll_out(self._world, way.policy, scene, seen.append).success
-        return Played(
-            success,
-            [decision.denoise_ms for decision in seen],
-            [decision.encode_ms + decision.denoise_ms for decision in seen],
-            [decision.pruned for decision in seen],
-        )
+        return Played.of(success, seen)
 
 
 def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Choice) -> TabletopSubject:

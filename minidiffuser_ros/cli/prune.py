@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.training.dataset import DemonstrationSet
     from minidiffuser_ros.training.pruning import PrunerTrainer
 
 HELP = """Train a pruner for a policy: from an observation it says which parts of the denoiser to compute at which step,
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from minidiffuser_ros.diffusion.sampler import SamplerConfig
     from minidiffuser_ros.policy.policy import Policy
     from minidiffuser_ros.policy.pruned import PRUNER, fingerprint, load_any_policy
-    from minidiffuser_ros.training.any_demonstrations import training_data_of
+    from minidiffuser_ros.training.any_demonstrations import split_data_of
+    from minidiffuser_ros.training.dataset import DemonstrationSet
     from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
     from minidiffuser_ros.training.state import STATE
 
@@ -71,21 +73,21 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     policy = load_any_policy(args.checkpoint, args.device)
     config = replace(config, sampler=replace(config.sampler, clip_sample=policy.config.sampler.clip_sample))
+    if args.calibrate_only and not isinstance(policy, Policy):
+        raise ConfigurationError(
+            f"{args.checkpoint} is a policy over action sequences, and --calibrate-only is for one over keyposes: "
+            "leave it out"
+        )
+    training, held_out = split_data_of(policy, args.data, args.features)
     if not args.calibrate_only:
-        training = training_data_of(policy, args.data, args.features)
         trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
         if (folder / STATE).exists():
             trainer.resume(folder)
         _train(trainer, folder)
         trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
         print(f"wrote {folder}, trained on {len(trainer.indices)} observations")
-    if isinstance(policy, Policy):
-        _calibrate(args, policy)
-    elif args.calibrate_only:
-        raise ConfigurationError(
-            f"{args.checkpoint} is a policy over action sequences, and --calibrate-only is for one over keyposes: "
-            "leave it out"
-        )
+    if isinstance(policy, Policy) and isinstance(training, DemonstrationSet) and isinstance(held_out, DemonstrationSet):
+        _calibrate(args, policy, training, held_out)
     return 0
 
 
@@ -106,21 +108,21 @@ def _train(trainer: PrunerTrainer, folder: Path) -> None:
         trainer.save_state(folder)
 
 
-def _calibrate(args: argparse.Namespace, policy: Policy) -> None:
+def _calibrate(
+    args: argparse.Namespace, policy: Policy, training: DemonstrationSet, held_out: DemonstrationSet
+) -> None:
     """Beside the policy, what is usual of its pruned answers; of its own ones where there is no pruner."""
     from tqdm import tqdm
 
     from minidiffuser_ros.diffusion.sampler import SamplerConfig
     from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
     from minidiffuser_ros.policy.trust import TRUST
-    from minidiffuser_ros.training.dataset import load_split
     from minidiffuser_ros.training.trust import CalibrationConfig, calibrate
 
-    training, validation = load_split(args.data, policy.config.model.rotation_bins)
     if (args.checkpoint / PRUNER).exists():
         policy.plan = PrunedWalks.load(args.checkpoint, policy).walk
     config, fallback = CalibrationConfig(seed=args.seed), SamplerConfig("ddim", 10)
-    trust = calibrate(config, policy, training, validation, fingerprint(args.checkpoint), fallback, tqdm)
+    trust = calibrate(config, policy, training, held_out, fingerprint(args.checkpoint), fallback, tqdm)
     trust.save(args.checkpoint)
     c = trust.config
     print(

@@ -80,16 +80,20 @@ class PrunedWalks:
         return cls(config, pruner.to(policy.device))
 
 
+def is_sequence_policy(folder: Path) -> bool:
+    """Whether a folder holds a policy over action sequences rather than one over keyposes; False without either."""
+    try:
+        return "actions" in json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError, RecursionError, TypeError):
+        return False
+
+
 def load_any_policy(folder: Path, device: str = "cpu") -> PrunablePolicy:
     """The policy in a folder, over keyposes or action sequences, told apart by its config.
 
     Raises CheckpointError for a missing, incomplete or foreign one.
     """
-    try:
-        of_sequences = "actions" in json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError, RecursionError, TypeError):
-        of_sequences = False  # the reader below says what is wrong with it
-    return ActionSequencePolicy.load(folder, device) if of_sequences else Policy.load(folder, device)
+    return (ActionSequencePolicy if is_sequence_policy(folder) else Policy).load(folder, device)
 
 
 def fingerprint(folder: Path) -> str:

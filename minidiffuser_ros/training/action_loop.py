@@ -24,6 +24,7 @@ from minidiffuser_ros.training.action_sequences import action_sequence_loss
 from minidiffuser_ros.training.bad_batch import NotFiniteError
 from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.loop import uninterrupted
+from minidiffuser_ros.training.rates import average_decay, warmed_cosine
 from minidiffuser_ros.training.sequence_data import SequenceSet
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
@@ -124,12 +125,7 @@ class ActionTrainer:
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, then a cosine that ends at the last step."""
-        c, step = self.config, self.step_number
-        if step < c.warmup_steps:
-            return c.learning_rate * (step + 1) / c.warmup_steps
-        progress = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-        return c.learning_rate * (c.final_fraction + (1.0 - c.final_fraction) * cosine)
+        return warmed_cosine(self.config, self.step_number)
 
     def settings(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on from."""
@@ -185,7 +181,7 @@ class ActionTrainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
+        decay = average_decay(self.config.ema_decay, self.step_number)
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1.0 - decay)
 
 

@@ -28,6 +28,7 @@ from minidiffuser_ros.training.metrics import HeldOutMetrics, Validation
 from minidiffuser_ros.training.objective import losses_of
 from minidiffuser_ros.training.prefetch import Prefetch
 from minidiffuser_ros.training.processes import Processes
+from minidiffuser_ros.training.rates import average_decay, warmed_cosine
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
@@ -96,12 +97,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, then a cosine that ends at the last step."""
-        c, step = self.config, self.step_number
-        if step < c.warmup_steps:
-            return c.learning_rate * (step + 1) / c.warmup_steps
-        progress = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-        return c.learning_rate * (c.final_fraction + (1.0 - c.final_fraction) * cosine)
+        return warmed_cosine(self.config, self.step_number)
 
     def save(self, folder: Path) -> None:
         """The averaged weights as a policy, and everything needed to go on exactly here."""
@@ -163,7 +159,7 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
+        decay = average_decay(self.config.ema_decay, self.step_number)
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1.0 - decay)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from inference_push_t import PushTChoice, Reencoding, is_sequence_policy, push_t_subject
+from inference_push_t import PushTChoice, Reencoding, push_t_subject
 from inference_tabletop import DDIM_STEPS, NAIVE, REFERENCE, steady
 
 from minidiffuser_ros.contract.errors import SpecMismatchError
@@ -23,6 +23,7 @@ from minidiffuser_ros.policy.action_sequence import (
     ActionSequencePolicy,
     ValueRange,
 )
+from minidiffuser_ros.policy.pruned import is_sequence_policy
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.simulation.push_t import FIELD, GOAL_POSE, NUM_FEATURES, PushT, Snapshot, state_features
 
