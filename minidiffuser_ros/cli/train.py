@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 HELP = """Train a policy. Whatever ends it, the same command goes on: after Ctrl-C where it stopped, after a kill
 from the last state saved; on the CPU bit for bit as if nothing had happened."""
 EPILOG = """A finished run goes on with a larger --steps; the rate then follows the cosine of the longer run, from where
-it stands. --learning-rate may change as well; with another batch size, M, seed, loss, schedule or network the run is
-refused. Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
+it stands. --learning-rate may change as well; with another batch size, M, seed, loss, schedule, network or start the
+run is refused. Held-out figures are those of the averaged weights; curves for TensorBoard are under OUT/log.
 
 examples:
   minidiffuser train data/tabletop_small --out runs/tabletop_small
   minidiffuser train data/tabletop_small --out runs/quick --steps 300 --device cuda
   minidiffuser train data/tabletop_small --out runs/flow --schedule flow_matching
+  minidiffuser train data/mine --out runs/mine --from models/tabletop_small --steps 300
   torchrun --nproc-per-node 2 -m minidiffuser_ros.cli.main train data/tabletop_small --out runs/two"""
 
 
@@ -42,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the noise: squaredcos_cap_v2, scaled_linear, or flow_matching, whose path is straight; the network "
         "predicts the original with each (default: the network's own)",
     )
+    parser.add_argument(
+        "--from", dest="start", metavar="POLICY",
+        help="begin with the weights of this checkpoint, such as a shipped one, instead of random ones",
+    )  # fmt: skip
     parser.add_argument("--history", action="store_true", help="show the network the tool one keypose earlier")
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of what is diffused (default: l1)")
@@ -87,7 +92,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     config = TrainingConfig(
         steps=args.steps, batch_size=args.batch_size, num_samples=args.num_samples, seed=args.seed,
         learning_rate=args.learning_rate, threads=args.threads, loss=args.loss, validate_every=args.validate_every,
-        validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every,
+        validation_steps=args.validation_steps, checkpoint_every=args.checkpoint_every, start=args.start,
     )  # fmt: skip
     make_folder(args.out)
     torch.set_num_threads(config.threads)

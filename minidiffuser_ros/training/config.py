@@ -29,8 +29,8 @@ class TrainingConfig:
     """B = batch_size conditions, M = num_samples noised targets each.
 
     loss: of what is diffused (eq. 9); rotation_weight: of that where the rotation is, else of its cross-entropy.
-    balance_weight: of the experts' balance, where the network has experts. head_noise in metres. FREE_TO_CHANGE below
-    names what a resumed run may change.
+    balance_weight: of the experts' balance, where the network has experts. head_noise in metres. start: the checkpoint
+    whose weights a new run begins with, none for random ones. FREE_TO_CHANGE below names what a resumed run may change.
     """
 
     batch_size: int = 32
@@ -48,6 +48,7 @@ class TrainingConfig:
     balance_weight: float = 0.01
     bf16: bool = True
     seed: int = 0
+    start: str | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
     steps: int = 2000
     learning_rate: float = 2e-3

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from minidiffuser_ros.contract.errors import ConfigurationError
 from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
-from minidiffuser_ros.policy.checkpoint import PolicyConfig, save_checkpoint
+from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, save_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale
 from minidiffuser_ros.training.bad_batch import NotFiniteError, save_bad_batch
 from minidiffuser_ros.training.config import FREE_TO_CHANGE, TrainingConfig
@@ -29,7 +30,7 @@ from minidiffuser_ros.training.objective import losses_of
 from minidiffuser_ros.training.prefetch import Prefetch
 from minidiffuser_ros.training.processes import Processes
 from minidiffuser_ros.training.rates import average_decay, warmed_cosine
-from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
+from minidiffuser_ros.training.state import STATE, differences, load_state, refusal, save_state
 from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
 
@@ -44,6 +45,8 @@ class Trainer:
         self.config, self.policy, self.data, self.device = config, policy, data, self.processes.device
         self.network = MiniDiffuser(policy.model).to(self.device)
         self.network.instruction_mean.copy_(data.token_mean())
+        if config.start is not None:
+            self._take_weights(Path(config.start))
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
@@ -115,7 +118,8 @@ class Trainer:
 
     def settings(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on from."""
-        fixed = {name: value for name, value in asdict(self.config).items() if name not in FREE_TO_CHANGE}
+        given = {name: value for name, value in asdict(self.config).items() if value is not None}
+        fixed = {name: value for name, value in given.items() if name not in FREE_TO_CHANGE}
         return {
             **fixed,
             "model": asdict(self.policy.model),
@@ -156,6 +160,16 @@ class Trainer:
             self.held_out = json.loads(state["held_out"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise refusal(path, error) from None
+
+    def _take_weights(self, folder: Path) -> None:
+        """Begin with those of another policy, its centre of the sentences too: what it learned was learned around it.
+
+        Raises ConfigurationError for one of another network, saying what differs.
+        """
+        policy, weights = load_checkpoint(folder)
+        if unlike := differences(asdict(policy.model), asdict(self.policy.model)):
+            raise ConfigurationError(f"{folder} has another network than this training ({'; '.join(unlike)})")
+        self.network.load_state_dict(weights)
 
     @torch.no_grad()
     def _update_average(self) -> None:

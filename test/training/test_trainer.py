@@ -59,6 +59,33 @@ def test_a_training_stopped_in_the_middle_ends_bit_for_bit_where_an_uninterrupte
     assert_same_weights(whole, again)
 
 
+def test_a_training_may_begin_with_another_policys_weights_and_goes_on_as_one_that_did_not(
+    data: DemonstrationSet, tmp_path: Path
+) -> None:
+    train(small_trainer(data), tmp_path / "before")
+    config = replace(CONFIG, start=str(tmp_path / "before"))
+    _, weights = load_checkpoint(tmp_path / "before")
+    for name, value in small_trainer(data, config).network.state_dict().items():
+        torch.testing.assert_close(value, weights[name].to(value), rtol=0, atol=0, msg=name)
+    whole = small_trainer(data, config)
+    train(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(small_trainer(data, config), tmp_path / "stopped", watch=Watch(on_step=stop_after(3)))
+    again = small_trainer(data, config)
+    again.resume(tmp_path / "stopped")
+    train(again, tmp_path / "stopped")
+    assert_same_weights(whole, again)
+    with pytest.raises(CheckpointError, match=r"start was .*before, now None"):
+        small_trainer(data).resume(tmp_path / "stopped")
+
+
+def test_the_weights_of_another_network_are_refused_saying_what_differs(data: DemonstrationSet, tmp_path: Path) -> None:
+    small_trainer(data).save(tmp_path)
+    other = new_policy(replace(MODEL, history=not MODEL.history), data.spec)
+    with pytest.raises(ConfigurationError, match=r"another network than this training \(history was False, now True\)"):
+        Trainer(replace(CONFIG, start=str(tmp_path)), other, data)
+
+
 def test_chance_inside_the_network_is_a_function_of_the_step_too(data: DemonstrationSet, tmp_path: Path) -> None:
     def noisy_trainer(steps: int) -> Trainer:
         trainer = small_trainer(data, replace(CONFIG, steps=steps))
