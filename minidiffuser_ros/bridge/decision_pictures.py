@@ -18,6 +18,7 @@ from minidiffuser_ros.contract.errors import ConnectionLostError
 from minidiffuser_ros.geometry.camera import PinholeCamera
 
 PICTURES_KEPT = 40
+DECISIONS_KEPT = 200  # the newest ones; pictures of 640x480 take a megabyte each
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,19 @@ class DecisionPictures:
         # Green means open, orange closed: see `candidate_markers`.
         is_open = np.array([color.g > color.r for color in spheres.colors], dtype=bool)
         self._decisions[stamp_ns] = DecisionPicture(color_from_image(nearest), points, is_open)
+        if len(self._decisions) > DECISIONS_KEPT:
+            del self._decisions[next(iter(self._decisions))]
 
 
 class PruningPictures:
     """Watches `policy/pruning` on a node that somebody else spins: what each pruned walk computed and reused."""
 
     def __init__(self, node: Node) -> None:
-        self._pictures: list[NDArray[np.uint8]] = []
+        self._pictures: deque[NDArray[np.uint8]] = deque(maxlen=DECISIONS_KEPT)
         node.create_subscription(Image, "policy/pruning", self._on_picture, RELIABLE)
 
     def stacked(self) -> NDArray[np.uint8] | None:
-        """All pictures so far below each other [H, W, 3], in the order of the decisions; None without any."""
+        """The newest pictures below each other [H, W, 3], in the order of the decisions; None without any."""
         pictures = list(self._pictures)
         if not pictures:
             return None

@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from minidiffuser_ros.evaluation.rollout import Scene
     from minidiffuser_ros.evaluation.rollout_log import Pair
 
-HELP = "Measure a policy in the directly stepped simulation. With --json a stopped run goes on where it was."
+HELP = """Measure a policy in the directly stepped simulation, or through the graph on the simulated arm. With --json
+a stopped run goes on where it was."""
 EPILOG = """examples:
   minidiffuser evaluate models/tabletop_small --episodes 50 --json out/eval.json --sheets out/sheets
   minidiffuser evaluate models/tabletop_small --tasks push_button --shift camera
+  minidiffuser evaluate models/tabletop_small --live --episodes 5 --json out/live.json
 
 Seeds from 200000 are for tests; validation has those from 100000, training those below. Shifts change what training
 keeps: combinations, paraphrases, camera, lighting, distractors, looks (docs/simulation.md)."""
 SHEET_EPISODES = 6
+FAILED_LIVE = "failed"  # the graph says why in a sentence; what went wrong in the world nobody looks up there
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=200000, help="first seed (default: 200000)")
     parser.add_argument("--shift", default="none", help="what differs from training (default: none)")
     parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--live", action="store_true", help="through the whole graph, franky and rclpy, in real time")
+    parser.add_argument("--speed", type=float, default=0.6, help="of the arm, with --live (default: 0.6 of its own)")
     parser.add_argument("--sheets", type=Path, metavar="FOLDER", help="write a contact sheet for each task there, too")
-    parser.add_argument("--card", action="store_true", help="write the figures into the checkpoint's README.md, too")
+    parser.add_argument(
+        "--card", action="store_true",
+        help="write the checkpoint's README.md from the figures of all evaluations that lie in it as eval*.json",
+    )  # fmt: skip
+    parser.add_argument("--recipe", default="", help="the command that makes the policy, to be quoted in the card")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--ray", metavar="ADDRESS", help="spread over a Ray cluster, 'local' or HOST:PORT")
 
@@ -50,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
             f"--episodes and --workers must be at least 1 and --seed at least 0, "
             f"got {args.episodes}, {args.workers} and {args.seed}"
         )
+    if args.live and (args.shift != "none" or args.sheets):
+        raise ConfigurationError("--live plays scenes as they are and draws none: leave --shift and --sheets out")
     load_checkpoint(args.checkpoint)
     tasks = list(dict.fromkeys(args.tasks or _trained_on(args.checkpoint)))
     for task in tasks:
         make_task(task).check_variation(None, shift_named(args.shift))
     scenes = [Scene(task, seed, args.shift) for task in tasks for seed in range(args.seed, args.seed + args.episodes)]
     pairs = _pairs(args, scenes)
-    report = report_of(pairs, args.shift)
+    report = report_of(pairs, args.shift, args.live)
     print(table_of(report))
     if args.json:
         text = json.dumps(report, indent=2) + "\n"
@@ -64,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sheets:
         _draw_sheets(args, tasks, pairs)
     if args.card:
-        from minidiffuser_ros.evaluation.model_card import write_model_card
+        from minidiffuser_ros.evaluation.model_card import reports_in, write_model_card
 
-        print(f"card: {write_model_card(args.checkpoint, report, args.seed)}")
+        print(f"card: {write_model_card(args.checkpoint, reports_in(args.checkpoint, report), args.recipe)}")
     return 0
 
 
@@ -93,9 +106,9 @@ def _pairs(args: argparse.Namespace, scenes: list[Scene]) -> list[Pair]:
 
     with ExitStack() as stack:
         path = args.json or Path(stack.enter_context(TemporaryDirectory())) / "report.json"
-        log = RolloutLog(path.with_suffix(".rollouts.jsonl"), args.checkpoint, args.shift)
+        log = RolloutLog(path.with_suffix(".rollouts.jsonl"), args.checkpoint, args.shift, args.live)
         missing = [(args.checkpoint, scene) for scene in scenes if (scene.task, scene.seed) not in log.pairs]
-        results = results_of(_episode, missing, args.workers, args.ray)
+        results = _live(args, missing) if args.live else results_of(_episode, missing, args.workers, args.ray)
         for pair in tqdm(results, total=len(scenes), initial=len(scenes) - len(missing), unit="episode"):
             log.add(pair)
         log.close()
@@ -111,6 +124,36 @@ def _episode(job: tuple[Path, Scene]) -> Pair:
     policy = shared_policy(checkpoint)
     world = shared_world(policy.spec)
     return roll_out(world, policy, scene), roll_out_expert(world, scene)
+
+
+def _live(args: argparse.Namespace, jobs: Sequence[tuple[Path, Scene]]) -> Iterator[Pair]:
+    """The policy's scenes through a graph of their own, the expert's in the directly stepped world."""
+    from minidiffuser_ros.cli.graph import StopRequest, require_ros
+    from minidiffuser_ros.evaluation.rollout import Rollout, roll_out_expert
+    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.simulation.tabletop import shared_world
+    from minidiffuser_ros.simulation.tasks import TASKS
+
+    if not jobs:
+        return
+    require_ros()
+    from minidiffuser_ros.cli.live import LiveTable
+
+    world = shared_world(Policy.load(args.checkpoint).spec)
+    log = (args.json or args.checkpoint).with_suffix(".graph.log")
+    with (
+        StopRequest(lambda: print("\nstopping …", flush=True)) as stop,
+        LiveTable(str(args.checkpoint), args.speed, log, stop.asked) as table,
+    ):
+        for _, scene in jobs:
+            report = table.play(scene.task, scene.seed, TASKS[scene.task].max_keyposes).report
+            if stop.asked():
+                raise KeyboardInterrupt
+            failure, reason = ("", "") if report.success else (FAILED_LIVE, report.message)
+            played = Rollout(
+                scene.task, scene.seed, report.instruction, report.success, len(report.decisions), failure, reason
+            )
+            yield played, roll_out_expert(world, scene)
 
 
 def _draw_sheets(args: argparse.Namespace, tasks: list[str], pairs: list[Pair]) -> None:

@@ -3,87 +3,165 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.files import replace_file
+from minidiffuser_ros.evaluation.card_commands import evaluation_command, training_command
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
 from minidiffuser_ros.simulation.shifts import SPLITS
 
 CARD = "README.md"
+Report = Mapping[str, Any]
+"""What `minidiffuser evaluate --json` writes."""
 
 
-def write_model_card(folder: Path, report: Mapping[str, Any], first_seed: int) -> Path:
-    """Write `README.md` beside the weights and return its path; `report` is what `minidiffuser evaluate` writes.
+def write_model_card(folder: Path, reports: Sequence[Report], recipe: str = "") -> Path:
+    """Write `README.md` beside the weights and return its path.
 
-    Raises CheckpointError where the folder does not say how it was trained.
+    reports: the first one is the policy's success as such; the others, under shifts or through the graph, stand below
+    it. recipe: the command that makes everything again. Raises CheckpointError where the folder does not say how it
+    was trained.
     """
     config, _ = load_checkpoint(folder)
     try:
         training = json.loads((folder / "training.json").read_text())
-        text = _card(folder.name, config, training, report, first_seed)
+        sections = [
+            *_head(folder.name, training, reports[0]),
+            *_success(reports[0]),
+            *_elsewhere(reports[1:]),
+            *_training(config, training),
+            *_interface(config),
+            *_commands(config, training, reports, recipe),
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/training.json does not say how the policy was trained: {error!r}") from None
-    replace_file(folder / CARD, lambda path: path.write_text(text))
+    replace_file(folder / CARD, lambda path: path.write_text("\n".join([*sections, ""])))
     return folder / CARD
 
 
-def _card(
-    name: str, config: PolicyConfig, training: Mapping[str, Any], report: Mapping[str, Any], first_seed: int
-) -> str:
-    used, held_out = training["config"], training.get("held_out", {})
-    diffused = "positions" if config.model.rotation == "bins" else "keyposes"
-    demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
-    unseen = ", none of them used in training" if first_seed not in SPLITS["training"] else ""
+def reports_in(folder: Path, newest: Report) -> list[Report]:
+    """The newest report and those that lie in a checkpoint as `eval*.json`, one of a kind, the plain one first.
+
+    Raises CheckpointError for a file that is no report.
+    """
+    found = {_kind(newest): newest}
+    for path in sorted(folder.glob("eval*.json")):
+        try:
+            report = json.loads(path.read_text())
+            found.setdefault(_kind(report), report)
+            evaluation_command(report), _success(report)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+            raise CheckpointError(f"{path} is not what `minidiffuser evaluate` writes ({error!r}): delete it") from None
+    return [found[kind] for kind in sorted(found, key=lambda kind: (kind != ("none", False), kind))]
+
+
+def _kind(report: Report) -> tuple[str, bool]:
+    return report["shift"], report["live"]
+
+
+def _head(name: str, training: Mapping[str, Any], report: Report) -> list[str]:
+    count = len(report["tasks"])
+    return [
+        f"# {name}",
+        "",
+        f"A Mini-Diffuser of {training['parameters'] / 1e6:.1f} M parameters, measured on {count} "
+        f"{'task' if count == 1 else 'tasks'} of the simulated table. It knows the tables and cameras of its "
+        "demonstrations only: for others, make demonstrations there and train on them.",
+        "",
+    ]
+
+
+def _success(report: Report) -> list[str]:
+    unseen = "" if report["first_seed"] in SPLITS["training"] else ", none of them used in training"
+    where = "Through the graph" if report["live"] else "Directly stepped simulation"
+    shifted = "" if report["shift"] == "none" else f", with the shift '{report['shift']}'"
     rows = [
         f"| {task} | {rate['success']:.0%} | {rate['low']:.0%} - {rate['high']:.0%} | {rate['n']} | "
         f"{report['expert'][task]['success']:.0%} |"
         for task, rate in report["tasks"].items()
     ]
-    lines = [
-        f"# {name}",
-        "",
-        f"A Mini-Diffuser of {training['parameters'] / 1e6:.1f} M parameters, measured on {len(rows)} "
-        f"{'task' if len(rows) == 1 else 'tasks'} of the simulated table. It knows the tables and cameras of its "
-        "demonstrations only: for others, make demonstrations there and train on them.",
-        "",
+    if len(rows) > 1:
+        rows.append(f"| mean | {_mean(report['tasks']):.1%} | | | {_mean(report['expert']):.1%} |")
+    return [
         "## Success",
         "",
-        f"Directly stepped simulation, seeds from {first_seed}{unseen}{_shifted(report)}; Wilson 95 % intervals.",
+        f"{where}, seeds from {report['first_seed']}{unseen}{shifted}; Wilson 95 % intervals.",
         "",
         "| task | success | 95 % interval | episodes | scripted expert |",
         "|---|---|---|---|---|",
         *rows,
         "",
+    ]
+
+
+def _elsewhere(reports: Sequence[Report]) -> list[str]:
+    """The other evaluations side by side, a column each."""
+    if not reports:
+        return []
+    tasks = dict.fromkeys(task for report in reports for task in report["tasks"])
+    rows = {
+        task: [f"{r['tasks'][task]['success']:.0%}" if task in r["tasks"] else "" for r in reports] for task in tasks
+    }
+    rows["mean"] = [f"{_mean(report['tasks']):.1%}" for report in reports]
+    rows["scripted expert"] = [f"{_mean(report['expert']):.1%}" for report in reports]
+    rows["episodes a task"] = [str(max(rate["n"] for rate in report["tasks"].values())) for report in reports]
+    names = ["through the graph" if report["live"] else report["shift"] for report in reports]
+    return [
+        "Through the whole graph (franky and rclpy, the arm in real time), and in scenes that differ from those of the "
+        "demonstrations (docs/simulation.md); the intervals are in `eval*.json`.",
+        "",
+        "| task | " + " | ".join(names) + " |",
+        "|" + "---|" * (1 + len(reports)),
+        *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()),
+        "",
+    ]
+
+
+def _training(config: PolicyConfig, training: Mapping[str, Any]) -> list[str]:
+    used, held_out = training["config"], training.get("held_out", {})
+    start = f" from the weights of {Path(used['start']).name}" if used.get("start") else ""
+    demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
+    lines = [
         "## Training",
         "",
-        f"{training['steps']} steps of B = {used['batch_size']} observations times M = {used['num_samples']} noised "
-        f"{diffused}, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
+        f"{training['steps']} steps{start} of B = {used['batch_size']} observations times M = {used['num_samples']} "
+        f"noised {_diffused(config)}, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
         f"{training['minutes']:.0f} minutes on {training['device']} with {used['threads']} "
         f"{'thread' if used['threads'] == 1 else 'threads'}. Demonstrations learned from: {demonstrations}; "
         f"{training['keypose_steps']} keyposes in all.",
         "",
     ]
-    if held_out:
-        lines += [_held_out(held_out), ""]
-    lines += [
+    return [*lines, _held_out(held_out), ""] if held_out else lines
+
+
+def _interface(config: PolicyConfig) -> list[str]:
+    return [
         "## What it takes and gives",
         "",
         f"A cloud of at most {config.spec.max_points} coloured points in `{config.spec.policy_frame}` from the cameras "
         f"{', '.join(config.spec.cameras)}, the tool's pose and opening, and an English sentence. It answers with the "
-        f"next keypose: {config.num_candidates} {diffused} are denoised in {config.sampler.num_inference_steps} "
-        f"{config.sampler.kind.upper()} steps, the densest is chosen. Sentences unlike the "
-        f"{len(config.instructions)} of its demonstrations (`config.json`) are refused.",
+        f"next keypose: {config.num_candidates} {_diffused(config)} are denoised in "
+        f"{config.sampler.num_inference_steps} {config.sampler.kind.upper()} steps, the densest is chosen. Sentences "
+        f"unlike the {len(config.instructions)} of its demonstrations (`config.json`) are refused.",
         "",
     ]
-    return "\n".join(lines)
 
 
-def _shifted(report: Mapping[str, Any]) -> str:
-    shift = report.get("shift", "none")
-    return "" if shift == "none" else f", with the shift '{shift}'"
+def _commands(config: PolicyConfig, training: Mapping[str, Any], reports: Sequence[Report], recipe: str) -> list[str]:
+    commands = [training_command(config, training["config"]), *map(evaluation_command, reports)]
+    whole = [f"    {recipe}", "", "or by themselves:", ""] if recipe else []
+    return ["## The same again", "", *whole, *(f"    {command}" for command in commands)]
+
+
+def _diffused(config: PolicyConfig) -> str:
+    return "positions" if config.model.rotation == "bins" else "keyposes"
+
+
+def _mean(rates: Mapping[str, Mapping[str, float]]) -> float:
+    return sum(rate["success"] for rate in rates.values()) / len(rates)
 
 
 def _held_out(metrics: Mapping[str, Any]) -> str:

@@ -11,13 +11,18 @@ from minidiffuser_ros.evaluation.rollout_log import Pair
 from minidiffuser_ros.evaluation.statistics import wilson_interval
 
 
-def report_of(pairs: Sequence[Pair], shift: str) -> dict[str, Any]:
-    """Success of policy and expert per task with Wilson intervals, and why the others failed."""
+def report_of(pairs: Sequence[Pair], shift: str, live: bool = False) -> dict[str, Any]:
+    """Success of policy and expert per task with Wilson intervals, and why the others failed.
+
+    live: the policy's scenes went through the graph; the expert's never do.
+    """
     policy, expert = [p for p, _ in pairs], [e for _, e in pairs]
     tasks = rates_of(policy)
     failures = sorted((r for r in policy if not r.success), key=lambda r: (r.task, r.seed))
     return {
         "shift": shift,
+        "live": live,
+        "first_seed": min(r.seed for r in policy),
         "tasks": tasks,
         "mean": sum(rate["success"] for rate in tasks.values()) / len(tasks),
         "expert": rates_of(expert),

@@ -17,12 +17,12 @@ Pair = tuple[Rollout, Rollout]
 class RolloutLog:
     """One JSON line a scene below a first line that says whose they are.
 
-    Lines of another checkpoint or shift are dropped.
+    Lines of another checkpoint or shift, or of another way to play, are dropped.
     """
 
-    def __init__(self, path: Path, checkpoint: Path, shift: str) -> None:
+    def __init__(self, path: Path, checkpoint: Path, shift: str, live: bool = False) -> None:
         self._path = path
-        self._owner = {"checkpoint": _digest(checkpoint), "shift": shift}
+        self._owner = {"checkpoint": _digest(checkpoint), "shift": shift, **({"live": True} if live else {})}
         self.pairs: dict[tuple[str, int], Pair] = {}
         if path.exists():
             self._read(path.read_text().splitlines())

@@ -14,19 +14,19 @@ from PIL import Image
 from scripted_policy import with_scripted_policy
 from spinning import eventually
 
-import minidiffuser_ros.cli.demo
+import minidiffuser_ros.cli.live
 from minidiffuser_ros.bringup_runner import ProcessSpec
-from minidiffuser_ros.cli.demo import NODES, Demo
+from minidiffuser_ros.cli.live import NODES, LiveTable
 from minidiffuser_ros.cli.main import main
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-class ScriptedDemo(Demo):
-    """The demo as shipped, but for the policy."""
+class ScriptedTable(LiveTable):
+    """The graph as shipped, but for the policy."""
 
-    def _processes(self, domain: int) -> list[ProcessSpec]:
-        return [with_scripted_policy(spec) for spec in super()._processes(domain)]
+    def processes(self, domain: int) -> list[ProcessSpec]:
+        return [with_scripted_policy(spec) for spec in super().processes(domain)]
 
 
 def start_demo(out: Path, *arguments: str, scripted: bool = True) -> subprocess.Popen[str]:
@@ -74,7 +74,14 @@ def test_a_checkpoint_that_is_none_ends_the_demo_with_the_nodes_own_words(tmp_pa
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--checkpoint", "/nowhere"), ("--episodes", "0"), ("--require", "1.5"), ("--seed", "-1")]
+    "arguments",
+    [
+        ("--checkpoint", "/nowhere"),
+        ("--episodes", "0"),
+        ("--require", "1.5"),
+        ("--seed", "-1"),
+        ("--tasks", "push_button", "fly"),
+    ],
 )
 def test_bad_input_starts_nothing_and_exits_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert main(["demo", "--out", str(tmp_path / "out"), *arguments]) == 2
@@ -94,5 +101,5 @@ def test_the_shipped_policy_performs_a_sentence_of_each_task(tmp_path: Path) -> 
 
 
 if __name__ == "__main__":
-    minidiffuser_ros.cli.demo.Demo = ScriptedDemo  # type: ignore[misc]
+    minidiffuser_ros.cli.live.LiveTable = ScriptedTable  # type: ignore[misc]
     sys.exit(main())

@@ -22,7 +22,7 @@ from spinning import own_domain
 from minidiffuser_ros.bridge.graph_client import OPEN, GraphClient, Progress
 from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import ProcessGroup, ProcessSpec, process_of
-from minidiffuser_ros.cli.demo import NODES
+from minidiffuser_ros.cli.live import NODES
 from minidiffuser_ros.contract.errors import ConnectionLostError
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(180)]
