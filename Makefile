@@ -1,5 +1,6 @@
 # The verbs of this repository. `make help` lists them.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .NOTPARALLEL:
 
 # Where the Python environment lives, and which Python makes it.
@@ -27,10 +28,10 @@ ENV := source ./env.sh &&
 # A domain of its own for each run, so that two runs on one machine never hear each other.
 ENV_RUN := $(ENV) export ROS_DOMAIN_ID=$$((RANDOM % 100 + 1)) &&
 
-.PHONY: help build format check test demo policy clean
+.PHONY: help build format check test demo policy policy-tabletop clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 build: $(OVERLAY) ## install what is missing, make the environment, build the messages
 	@echo "built; next: source env.sh"
@@ -66,6 +67,25 @@ policy: build ## the shipped policy from nothing: demonstrations, training, prun
 	install -D -m 644 -t models/tabletop_small $(addprefix runs/tabletop_small/,$(POLICY_FILES))
 	for part in pruner trust; do \
 	  install -D -m 644 -t models/tabletop_small/$$part runs/tabletop_small/$$part/{config.json,model.safetensors}; done
+
+# The policy of all tasks. On two cores it begins with the weights of the small one; ON=gpu trains the published size.
+ON ?= cpu
+TABLETOP := runs/$(ON)/tabletop
+TABLETOP_cpu := --from models/tabletop_small --steps 2600 --threads 1
+TABLETOP_gpu := --network mini_diffuser_base --steps 20000 --device cuda
+SHIFTS := paraphrases camera lighting distractors looks
+LOGGED = | tee -a $(TABLETOP).log
+
+policy-tabletop: build ## the policy of all tasks from nothing, on two cores or with ON=gpu
+	mkdir -p $(dir $(TABLETOP))
+	$(ENV_RUN) minidiffuser demos --out data/tabletop --all --per-task 100 --points 1024 $(LOGGED)
+	$(ENV_RUN) minidiffuser train data/tabletop --out $(TABLETOP) --schedule flow_matching $(TABLETOP_$(ON)) $(LOGGED)
+	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --episodes 50 --json $(TABLETOP)/eval.json $(LOGGED)
+	for shift in $(SHIFTS); do $(ENV_RUN) minidiffuser evaluate $(TABLETOP) --shift $$shift --episodes 10 \
+	  --json $(TABLETOP)/eval_$$shift.json $(LOGGED) || exit; done
+	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --live --episodes 5 --json $(TABLETOP)/eval_live.json \
+	  --card --recipe "make policy-tabletop ON=$(ON)" $(LOGGED)
+	install -D -m 644 -t models/tabletop $(addprefix $(TABLETOP)/,$(POLICY_FILES)) $(TABLETOP)/eval_*.json
 
 clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -5,7 +5,8 @@ python benchmarks/two_targets.py models/tabletop_small --also runs/flow --scenes
 Scenes of `push_button` and `stack_pair` in which a second button, or a second block to pick up, has the colour that the
 sentence names; the policy has never seen such scenes. Only the first keypose is asked for, above one of the two.
 `both`: scenes in which some candidate lies within 2 cm of each goal; `right`: candidates that lie at a goal; `chosen`:
-scenes in which the chosen one does.
+scenes in which the chosen one does. `picked`: of the same scenes before the colour was doubled, those in which the
+chosen one lies at the goal that the sentence names, and not at the other one.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ class Seen:
     both: list[bool]
     right: list[float]
     chosen: list[bool]
+    picked: list[bool]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one task. low, high: Wilson's 95 % interval of `both`; chosen_low, chosen_high: of `chosen`."""
+    """One method on one task. low, high: Wilson's 95 % interval of `both`; those of the others bear their names."""
 
     task: str
     method: str
@@ -69,6 +71,9 @@ class Row:
     chosen: float
     chosen_low: float
     chosen_high: float
+    picked: float
+    picked_low: float
+    picked_high: float
 
 
 def main() -> None:
@@ -85,20 +90,22 @@ def main() -> None:
     ways = ways_of(args.policy, args.also)
     world = shared_world(next(iter(ways.values()))[0].spec)
     rows = [row for task in DOUBLES for row in measured(world, ways, task, args.seed, args.scenes)]
-    print(f"{'task':<13}{'method':<12}{'both':>17}{'candidates right':>18}{'chosen right':>18}")
+    print(f"{'task':<13}{'method':<12}{'both':>17}{'candidates right':>18}{'chosen right':>18}{'picked':>18}")
     for row in rows:
         both = f"{row.both:.0%} {row.low:.0%}-{row.high:.0%}"
         chosen = f"{row.chosen:.0%} {row.chosen_low:.0%}-{row.chosen_high:.0%}"
-        print(f"{row.task:<13}{row.method:<12}{both:>17}{row.right:>18.1%}{chosen:>18}")
+        picked = f"{row.picked:.0%} {row.picked_low:.0%}-{row.picked_high:.0%}"
+        print(f"{row.task:<13}{row.method:<12}{both:>17}{row.right:>18.1%}{chosen:>18}{picked:>18}")
     if args.json:
         text = json.dumps([asdict(row) for row in rows], indent=2) + "\n"
         replace_file(args.json, lambda path: path.write_text(text))
 
 
 def ways_of(folder: Path, also: list[Path]) -> dict[str, tuple[Policy, Plan]]:
-    """Policy and plan of every method."""
+    """Policy and plan of every method; a hundred steps of DDPM only where its noise is that of diffusion."""
     policy = Policy.load(folder)
-    ways: dict[str, tuple[Policy, Plan]] = {REFERENCE: (policy, steady(Walk(DDPM)))}
+    diffusion = policy.config.schedule.beta_schedule != "flow_matching"
+    ways: dict[str, tuple[Policy, Plan]] = {REFERENCE: (policy, steady(Walk(DDPM)))} if diffusion else {}
     ways |= {f"ddim-{steps}": (policy, steady(Walk(SamplerConfig("ddim", steps)))) for steps in STEPS}
     try:
         ways["sag"] = (policy, PrunedWalks.load(folder, policy).walk)
@@ -113,9 +120,10 @@ def ways_of(folder: Path, also: list[Path]) -> dict[str, tuple[Policy, Plan]]:
 
 def measured(world: Tabletop, ways: Mapping[str, tuple[Policy, Plan]], task: str, seed: int, scenes: int) -> list[Row]:
     """A row for each method, all from the same first views with the same seeds."""
-    seen = {name: Seen([], [], []) for name in ways}
+    seen = {name: Seen([], [], [], []) for name in ways}
     for number in tqdm(range(seed, seed + scenes), unit="scene", desc=task):
         instruction = Scene(task, number).lay_out(world)
+        alone = world.observe()
         goals = double(world, task)
         observation = world.observe()
         for name, (policy, plan) in ways.items():
@@ -125,6 +133,9 @@ def measured(world: Tabletop, ways: Mapping[str, tuple[Policy, Plan]], task: str
             seen[name].both.append(bool(near.any(0).all()))
             seen[name].right.append(float(near.any(1).mean()))
             seen[name].chosen.append(bool(near[decision.chosen].any()))
+            told = policy.decide(alone, instruction, number).keypose.position
+            meant, other = np.linalg.norm(goals - told, axis=-1)
+            seen[name].picked.append(bool(meant < min(NEAR, other)))
     return [_row(task, name, of) for name, of in seen.items()]
 
 
@@ -137,11 +148,11 @@ def double(world: Tabletop, task: str) -> NDArray[np.float64]:
 
 
 def _row(task: str, name: str, seen: Seen) -> Row:
-    count, both, chosen = len(seen.both), sum(seen.both), sum(seen.chosen)
-    return Row(
-        task, name, count, both / count, *wilson_interval(both, count), statistics.fmean(seen.right),
-        chosen / count, *wilson_interval(chosen, count),
-    )  # fmt: skip
+    count = len(seen.both)
+    both, chosen, picked = (
+        (sum(found) / count, *wilson_interval(sum(found), count)) for found in (seen.both, seen.chosen, seen.picked)
+    )
+    return Row(task, name, count, *both, statistics.fmean(seen.right), *chosen, *picked)
 
 
 if __name__ == "__main__":

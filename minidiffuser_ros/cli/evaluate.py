@@ -140,7 +140,7 @@ def _live(args: argparse.Namespace, jobs: Sequence[tuple[Path, Scene]]) -> Itera
     from minidiffuser_ros.cli.live import LiveTable
 
     world = shared_world(Policy.load(args.checkpoint).spec)
-    log = (args.json or args.checkpoint).with_suffix(".graph.log")
+    log = (args.json or Path("out/live.json")).with_suffix(".graph.log")
     with (
         StopRequest(lambda: print("\nstopping …", flush=True)) as stop,
         LiveTable(str(args.checkpoint), args.speed, log, stop.asked) as table,

@@ -144,7 +144,7 @@ def _interface(config: PolicyConfig) -> list[str]:
         f"A cloud of at most {config.spec.max_points} coloured points in `{config.spec.policy_frame}` from the cameras "
         f"{', '.join(config.spec.cameras)}, the tool's pose and opening, and an English sentence. It answers with the "
         f"next keypose: {config.num_candidates} {_diffused(config)} are denoised in "
-        f"{config.sampler.num_inference_steps} {config.sampler.kind.upper()} steps, the densest is chosen. Sentences "
+        f"{config.sampler.num_inference_steps} {_walk(config)}, the densest is chosen. Sentences "
         f"unlike the {len(config.instructions)} of its demonstrations (`config.json`) are refused.",
         "",
     ]
@@ -158,6 +158,11 @@ def _commands(config: PolicyConfig, training: Mapping[str, Any], reports: Sequen
 
 def _diffused(config: PolicyConfig) -> str:
     return "positions" if config.model.rotation == "bins" else "keyposes"
+
+
+def _walk(config: PolicyConfig) -> str:
+    flow = config.schedule.beta_schedule == "flow_matching"
+    return "Euler steps of flow matching" if flow else f"{config.sampler.kind.upper()} steps"
 
 
 def _mean(rates: Mapping[str, Mapping[str, float]]) -> float:

@@ -51,6 +51,18 @@ def test_the_demo_plays_all_tasks_and_leaves_results_and_no_process(tmp_path: Pa
     assert "[arm]" in (tmp_path / "graph.log").read_text()
 
 
+def test_an_evaluation_through_the_graph_is_counted_beside_the_expert(tmp_path: Path) -> None:
+    report = tmp_path / "live.json"
+    live = ("evaluate", "models/tabletop_small", "--live", "--tasks", "push_button", "--episodes", "1")
+    process = start_marked(str(Path(__file__)), *live, "--json", str(report))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert marked_processes() == []
+    found = json.loads(report.read_text())
+    assert (found["live"], found["first_seed"], found["tasks"]["push_button"]["success"]) == (True, 200000, 1.0)
+    assert found["expert"]["push_button"]["success"] == 1.0
+
+
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
     process = start_demo(tmp_path)
     log = tmp_path / "graph.log"
