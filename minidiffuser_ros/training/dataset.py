@@ -77,6 +77,12 @@ class DemonstrationSet:
         """The task that a sample belongs to."""
         return self._demonstrations[self.samples[index][0]].task
 
+    def tool_of(self, index: int) -> ToolState:
+        """The tool that a sample is seen with."""
+        episode, step = self.samples[index]
+        d = self._demonstrations[episode]
+        return ToolState(d.tool[step, :3], d.tool[step, 3:], float(d.openings[step]))
+
     def batch(
         self,
         indices: Sequence[int],
