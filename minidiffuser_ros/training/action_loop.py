@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
-from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.model.action_network import action_network
 from minidiffuser_ros.policy.action_sequence import ActionPolicyConfig, ActionSequencePolicy
@@ -26,7 +24,7 @@ from minidiffuser_ros.training.config import Loss
 from minidiffuser_ros.training.loop import uninterrupted
 from minidiffuser_ros.training.rates import average_decay, warmed_cosine
 from minidiffuser_ros.training.sequence_data import SequenceSet
-from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
+from minidiffuser_ros.training.state import STATE, refusal, restore_training, save_training, write_record
 
 HELD_OUT_BATCH = 256
 
@@ -84,7 +82,7 @@ class ActionTrainer:
         self.schedule = NoiseSchedule(policy.schedule).to(device)
         self.step_number = 0
         self.seconds = 0.0
-        self.held_out: dict[str, float] = {}
+        self.held_out: dict[str, Any] = {}
         self.whole = True  # false while weights, optimiser, average and step number belong to different steps
 
     def step(self) -> float:
@@ -135,39 +133,15 @@ class ActionTrainer:
     def save(self, folder: Path) -> None:
         """The averaged weights as a policy, a record of how they came to be, and what is needed to go on."""
         ActionSequencePolicy(self.policy, self.average, self.device).save(folder)
-        record = {
-            "config": asdict(self.config),
-            "steps": self.step_number,
-            "minutes": round(self.seconds / 60.0, 1),
-            "parameters": sum(p.numel() for p in self.network.parameters()),
-            "examples": len(self.data),
-            **({"held_out": self.held_out} if self.held_out else {}),
-        }
-        text = json.dumps(record, indent=2) + "\n"
-        replace_file(folder / "training.json", lambda path: path.write_text(text))
-        state = {
-            "step": self.step_number,
-            "seconds": self.seconds,
-            "held_out": json.dumps(self.held_out),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        save_state(folder, self.settings(), state)
+        write_record(folder, self, asdict(self.config), {"examples": len(self.data)})
+        save_training(folder, self, self.average.state_dict())
 
     def resume(self, folder: Path) -> None:
         """Go on from `save`. Raises CheckpointError where the file does not fit."""
-        state = load_state(folder, self.settings(), torch.device(self.device))
+        average = restore_training(folder, self, torch.device(self.device))
         try:
-            step = int(state["step"])
-            if step > self.config.steps:
-                raise ValueError(f"it has done {step} steps, more than the {self.config.steps} asked for")
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step_number, self.seconds = step, float(state["seconds"])
-            self.held_out = json.loads(state["held_out"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            self.average.load_state_dict(average)
+        except RuntimeError as error:
             raise refusal(folder / STATE, error) from None
 
     def _loss(

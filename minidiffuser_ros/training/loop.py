@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import signal
 import threading
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 
 from minidiffuser_ros.contract.errors import ConfigurationError
-from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.model.mini_diffuser import MiniDiffuser
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint, save_checkpoint
 from minidiffuser_ros.policy.inputs import PositionScale
@@ -30,7 +28,7 @@ from minidiffuser_ros.training.objective import losses_of
 from minidiffuser_ros.training.prefetch import Prefetch
 from minidiffuser_ros.training.processes import Processes
 from minidiffuser_ros.training.rates import average_decay, warmed_cosine
-from minidiffuser_ros.training.state import STATE, differences, load_state, refusal, save_state
+from minidiffuser_ros.training.state import differences, restore_training, save_training, write_record
 from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
 
@@ -106,15 +104,7 @@ class Trainer:
         """The averaged weights as a policy, and everything needed to go on exactly here."""
         save_checkpoint(folder, self.policy, self.average)
         self.write_record(folder)
-        state = {
-            "step": self.step_number,
-            "seconds": self.seconds,
-            "held_out": json.dumps(self.held_out),
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        save_state(folder, self.settings(), state)
+        save_training(folder, self, self.average)
 
     def settings(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on from."""
@@ -131,35 +121,18 @@ class Trainer:
         }
 
     def write_record(self, folder: Path) -> None:
-        """`training.json`: how this policy was made; the model card is written from it."""
-        record = {
-            "config": asdict(self.config),
-            "steps": self.step_number,
-            "minutes": round(self.seconds / 60.0, 1),
+        """How this policy was made."""
+        more = {
             "device": self.device.type,
             "processes": self.processes.count,
-            "parameters": sum(p.numel() for p in self.network.parameters()),
             "demonstrations": self.data.episodes_per_task(),
             "keypose_steps": len(self.data),
-            **({"held_out": self.held_out} if self.held_out else {}),
         }
-        text = json.dumps(record, indent=2) + "\n"
-        replace_file(folder / "training.json", lambda path: path.write_text(text))
+        write_record(folder, self, asdict(self.config), more)
 
     def resume(self, folder: Path) -> None:
         """Go on from `save`. Raises CheckpointError where the file does not fit."""
-        path = folder / STATE
-        state = load_state(folder, self.settings(), self.device)
-        try:
-            step = int(state["step"])
-            if step > self.config.steps:
-                raise ValueError(f"it has done {step} steps, more than the {self.config.steps} asked for")
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.average, self.step_number, self.seconds = state["average"], step, float(state["seconds"])
-            self.held_out = json.loads(state["held_out"])
-        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise refusal(path, error) from None
+        self.average = restore_training(folder, self, self.device)
 
     def _take_weights(self, folder: Path) -> None:
         """Begin with those of another policy, its centre of the sentences too: what it learned was learned around it.

@@ -1,4 +1,4 @@
-"""`resume.pt`: everything needed to go on exactly where a run was, whatever ended it."""
+"""`resume.pt`: everything needed to go on exactly where a run was, whatever ended it; `training.json`: how it went."""
 
 from __future__ import annotations
 
@@ -6,14 +6,94 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.files import replace_file
 
-STATE = "resume.pt"
+STATE, RECORD = "resume.pt", "training.json"
+
+
+class HasSteps(Protocol):
+    """Settings of a run with so many optimiser steps."""
+
+    @property
+    def steps(self) -> int:
+        """How many are asked for."""
+
+
+class Trains(Protocol):
+    """A trainer whose network, optimiser and progress are kept. held_out: its last figures, as plain values."""
+
+    step_number: int
+    seconds: float
+    held_out: dict[str, Any]
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """What is trained."""
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What trains it."""
+
+    @property
+    def config(self) -> HasSteps:
+        """Its settings."""
+
+    def settings(self) -> dict[str, Any]:
+        """What a run must share with the one that it goes on from."""
+
+
+def save_training(folder: Path, trainer: Trains, average: Mapping[str, Tensor]) -> None:
+    """Everything that `restore_training` needs, with the averaged weights."""
+    state = {
+        "step": trainer.step_number,
+        "seconds": trainer.seconds,
+        "held_out": json.dumps(trainer.held_out),
+        "network": trainer.network.state_dict(),
+        "average": dict(average),
+        "optimizer": trainer.optimizer.state_dict(),
+    }
+    save_state(folder, trainer.settings(), state)
+
+
+def restore_training(folder: Path, trainer: Trains, device: torch.device) -> dict[str, Tensor]:
+    """Put a trainer where `save_training` was called; returns the averaged weights.
+
+    Raises CheckpointError where the file does not fit.
+    """
+    state = load_state(folder, trainer.settings(), device)
+    try:
+        step = int(state["step"])
+        if step > trainer.config.steps:
+            raise ValueError(f"it has done {step} steps, more than the {trainer.config.steps} asked for")
+        trainer.network.load_state_dict(state["network"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.step_number, trainer.seconds = step, float(state["seconds"])
+        trainer.held_out = json.loads(state["held_out"])
+        average: dict[str, Tensor] = state["average"]
+        average.items()
+        return average
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise refusal(folder / STATE, error) from None
+
+
+def write_record(folder: Path, trainer: Trains, settings: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """`training.json`: how this policy was made; the model card is written from it."""
+    record = {
+        "config": settings,
+        "steps": trainer.step_number,
+        "minutes": round(trainer.seconds / 60.0, 1),
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        **more,
+        **({"held_out": trainer.held_out} if trainer.held_out else {}),
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    replace_file(folder / RECORD, lambda path: path.write_text(text))
 
 
 def save_state(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
