@@ -74,7 +74,7 @@ class PolicySettings(WalkSettings):
     threads: int = field(default=1, metadata=about("CPU threads of the inference", read_only=True, range=(1, 64)))
     instruction: str = field(default="", metadata=about("sentence that ~/start performs"))
     seed: int = field(default=0, metadata=about("seed of the runs begun by ~/start", range=(0, 2**31 - 1)))
-    max_keyposes: int = field(default=12, metadata=about("keyposes a run may take unless it asks", range=(1, 200)))
+    max_keyposes: int = field(default=30, metadata=about("keyposes a run may take unless it asks", range=(1, 200)))
     dry_run: bool = field(default=False, metadata=about("decide, check and publish, but never move"))
     confirm: bool = field(default=False, metadata=about("wait for ~/approve before each motion"))
     # Well below the age of an observation (60 s) beyond which the arm refuses its goal.
