@@ -84,6 +84,6 @@ def require_push_t(policy: ActionSequencePolicy) -> None:
     config = policy.config
     if config.features != VIEW.name or (config.model.state_dim, config.model.cameras) != (VIEW.num_features, 0):
         raise SpecMismatchError(
-            f"this policy sees '{config.features}', {config.model.state_dim} numbers and {config.model.cameras} "
-            f"cameras, Push-T shows '{VIEW.name}' and {VIEW.num_features} numbers: train one on demonstrations of Push-T"
+            f"this policy sees '{config.features}', {config.model.state_dim} numbers and {config.model.cameras}"
+            f" cameras, Push-T shows '{VIEW.name}' and {VIEW.num_features} numbers: train one on its demonstrations"
         )
