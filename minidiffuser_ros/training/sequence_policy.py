@@ -33,9 +33,9 @@ def new_sequence_policy(
         _changed(named_sequence_config(network), network, changes), state_dim=seen,
         action_dim=first.actions.shape[1], cameras=0,
     )  # fmt: skip
-    as_told = [ValueRange((-1.0,) * size, (1.0,) * size) for size in (model.action_dim, model.state_dim)]
+    actions, states = (ValueRange((-1.0,) * n, (1.0,) * n) for n in (model.action_dim, model.state_dim))  # as they are
     config = ActionPolicyConfig(
-        model, *as_told, ScheduleConfig(prediction_type=prediction_type), SamplerConfig("ddpm", 100, CLIP),
+        model, actions, states, ScheduleConfig(prediction_type=prediction_type), SamplerConfig("ddpm", 100, CLIP),
         features=features,
     )  # fmt: skip
     actions, states = SequenceSet(episodes, config).ranges()
