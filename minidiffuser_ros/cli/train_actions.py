@@ -17,7 +17,8 @@ that of the averaged weights on every tenth episode, which is not learned from. 
 --steps, and any run with more episodes: what was measured of the first ones stays the scale of states and actions.
 
 examples:
-  minidiffuser train-actions data/push_t --features push_t --out runs/push_t
+  minidiffuser train-actions data/push_t --features push_t --out runs/push_t --width 64 --horizon 10 \\
+    --state-mlp 256 256 256 --prediction sample --learning-rate 1.5e-3 --steps 23000
   minidiffuser train-actions data/mine --network action_unet_small --out runs/mine"""
 
 
