@@ -26,10 +26,10 @@ from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
-from minidiffuser_ros.evaluation.push_t import SequenceDecision, play, require_push_t
+from minidiffuser_ros.evaluation.push_t import SequenceDecision, decide, play, require_push_t
 from minidiffuser_ros.model.action_condition import ActionInputs
 from minidiffuser_ros.model.action_transformer import TransformerCondition
-from minidiffuser_ros.policy.action_sequence import ActionObservation, ActionSequencePolicy
+from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
 from minidiffuser_ros.policy.checkpoint import WEIGHTS
 from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
@@ -40,7 +40,7 @@ from minidiffuser_ros.pruning.schedules import (
     similarity_of,
     uniform_schedule,
 )
-from minidiffuser_ros.simulation.push_t import COVERAGE_OF_SUCCESS, PushT, state_features
+from minidiffuser_ros.simulation.push_t import COVERAGE_OF_SUCCESS, PushT
 from minidiffuser_ros.simulation.push_t_demonstrations import FIRST_TEST_SEED
 
 Plan = Callable[[Any], Walk]
@@ -203,5 +203,5 @@ def _loaded(folder: Path, device: str) -> ActionSequencePolicy:
 
         policy.network.encode = whole  # type: ignore[method-assign, assignment]
     window = policy.config.model.obs_steps
-    policy.act(ActionObservation(np.stack([state_features(PushT().reset(CALIBRATION_SEED))] * window)))
+    decide(policy, np.stack([PushT().reset(CALIBRATION_SEED)] * window), 0)
     return policy

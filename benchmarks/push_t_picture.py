@@ -38,15 +38,16 @@ def main() -> None:
 
 
 def _draw(axes: Any, episode: SequenceEpisode) -> None:
-    steps = len(episode.states)
+    steps = len(episode.runs[0])  # those after it begin from disturbances of the first
+    states, actions = episode.states[:steps], episode.actions[:steps]
     colors = colormaps["viridis"](np.linspace(0.0, 1.0, steps))
     mark = corners_at(GOAL_POSE)[OUTLINE]
     axes.fill(mark[:, 0], mark[:, 1], color="lightgreen")
     for step in [*range(0, steps, 8), steps - 1]:
-        outline = corners_at(episode.states[step, 2:])[OUTLINE]
+        outline = corners_at(states[step, 2:])[OUTLINE]
         axes.plot(outline[:, 0], outline[:, 1], color=colors[step], linewidth=0.8)
-    axes.plot(episode.states[:, 0], episode.states[:, 1], color="black", linewidth=0.6)
-    axes.scatter(episode.actions[:, 0], episode.actions[:, 1], c=colors, s=5)
+    axes.plot(states[:, 0], states[:, 1], color="black", linewidth=0.6)
+    axes.scatter(actions[:, 0], actions[:, 1], c=colors, s=5)
     axes.set(xlim=(0, FIELD), ylim=(FIELD, 0), aspect="equal", xticks=[], yticks=[])
     axes.set_title(f"{steps} steps", size=9)
 

@@ -18,7 +18,7 @@ EPILOG = """examples:
   minidiffuser prune runs/tabletop_small --data data/tabletop_small
   minidiffuser prune runs/tabletop_small --data data/tabletop_small --rate 0.8 --sampler ddim --sampler-steps 10
   minidiffuser prune runs/tabletop_small --data data/tabletop_small --calibrate-only
-  minidiffuser prune runs/push_t --data data/push_t --features push_t"""
+  minidiffuser prune runs/push_t --data data/push_t --own-buffers"""
 SAVE_EVERY = 25
 
 
@@ -28,10 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, required=True, help="demonstrations or cache that the policy was trained on"
     )
-    parser.add_argument(
-        "--features", default="none",
-        help="of a policy over action sequences: what it was trained to see of a state, as of `train-actions`",
-    )  # fmt: skip
     parser.add_argument("--rate", type=float, default=0.91, help="share of the units to be reused (default: 0.91)")
     parser.add_argument("--sampler", default="ddpm", help="walk that is pruned, ddpm or ddim (default: ddpm)")
     parser.add_argument("--sampler-steps", type=int, default=100, help="its steps (default: 100)")
@@ -78,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.checkpoint} is a policy over action sequences, and --calibrate-only is for one over keyposes: "
             "leave it out"
         )
-    training, held_out = split_data_of(policy, args.data, args.features)
+    training, held_out = split_data_of(policy, args.data)
     if not args.calibrate_only:
         trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
         if (folder / STATE).exists():

@@ -17,7 +17,8 @@ that of the averaged weights on every tenth episode, which is not learned from. 
 --steps, and any run with more episodes: what was measured of the first ones stays the scale of states and actions.
 
 examples:
-  minidiffuser train-actions data/push_t --features push_t --out runs/push_t
+  minidiffuser train-actions data/push_t --features push_t --out runs/push_t --width 64 --horizon 10 \\
+    --state-mlp 256 256 256 --prediction sample --learning-rate 1.5e-3 --steps 23000
   minidiffuser train-actions data/mine --network action_unet_small --out runs/mine"""
 
 
@@ -26,14 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, help="folder of episodes")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder")
     parser.add_argument(
-        "--features", default="none", help="what the policy sees of a state: none (as it is) or push_t (default: none)"
-    )
+        "--features", default="none",
+        help="what the policy sees of a state and the frame of its actions: none (both as recorded) or push_t "
+        "(default: none)",
+    )  # fmt: skip
     parser.add_argument(
         "--network", default="action_transformer_small",
         help="action_transformer_small, which a core trains; action_transformer, the published size; or "
         "action_unet_small, action_unet (default: action_transformer_small)",
     )  # fmt: skip
     parser.add_argument("--width", type=int, help="of a transformer, instead of that of --network")
+    parser.add_argument("--horizon", type=int, help="actions of a sequence, instead of that of --network")
+    parser.add_argument("--state-mlp", type=int, nargs="+", help="widths of layers that see the states (default: none)")
     parser.add_argument("--prediction", default="epsilon", help="epsilon, sample or v_prediction (default: epsilon)")
     parser.add_argument("--steps", type=int, default=10_000, help="optimiser steps (default: 10000)")
     parser.add_argument("--batch-size", type=int, default=64, help="B, observations a step (default: 64)")
@@ -53,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
     from minidiffuser_ros.policy.checkpoint import WEIGHTS
     from minidiffuser_ros.training.action_loop import ActionTrainer, ActionTrainingConfig
-    from minidiffuser_ros.training.sequence_data import SequenceSet, load_sequences, named_features, split_sequences
+    from minidiffuser_ros.training.sequence_data import SequenceSet, load_sequences, split_sequences
     from minidiffuser_ros.training.sequence_policy import new_sequence_policy, with_ranges_of
     from minidiffuser_ros.training.state import STATE
 
@@ -62,8 +67,11 @@ def run(args: argparse.Namespace) -> int:
         steps=args.steps, batch_size=args.batch_size, num_samples=args.num_samples,
         learning_rate=args.learning_rate, seed=args.seed,
     )  # fmt: skip
-    training, held_out = split_sequences(load_sequences(args.data, named_features(args.features)))
-    policy = new_sequence_policy(training, args.network, args.prediction, args.width)
+    training, held_out = split_sequences(load_sequences(args.data))
+    policy = new_sequence_policy(
+        training, args.network, args.prediction, args.features, width=args.width, horizon=args.horizon,
+        state_mlp=args.state_mlp and tuple(args.state_mlp),
+    )  # fmt: skip
     make_folder(args.out)
     if goes_on := (args.out / STATE).exists():
         policy = with_ranges_of(policy, ActionSequencePolicy.load(args.out).config)

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from minidiffuser_ros.contract.errors import SpecMismatchError
 from minidiffuser_ros.policy.action_sequence import ActionObservation, ActionSequencePolicy
-from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, NUM_FEATURES, PushT, state_features
+from minidiffuser_ros.simulation.push_t import FIELD, MAX_STEPS, PushT
+from minidiffuser_ros.simulation.push_t_view import PushTView
 
+VIEW = PushTView()
 SEEDS_A_SCENE = 1000  # of decisions; more than an episode has steps
 
 
 @dataclass(frozen=True)
 class SequenceDecision:
-    """actions [E, 2] px to perform; milliseconds of encoding the observation and of denoising; share of reuse."""
+    """actions [E, 2] to perform, px on the field; milliseconds of encoding and of denoising; share of reuse."""
 
     actions: NDArray[np.float64]
     encode_ms: float
@@ -52,35 +54,36 @@ def play(
     require_push_t(policy)
     state = field.reset(seed)
     window = policy.config.model.obs_steps
-    seen = deque([state_features(state)] * window, maxlen=window)  # as in training, where nothing was before the start
+    seen = deque([state] * window, maxlen=window)  # as in training, where nothing was before the start
     best = field.coverage
     while field.steps < max_steps and not field.success:
         decision = decide(policy, np.stack(seen), seed * SEEDS_A_SCENE + field.steps)
         watch(decision)
         for action in decision.actions[: max_steps - field.steps]:
-            seen.append(state_features(field.step(np.clip(action, 0.0, FIELD))))
+            seen.append(field.step(np.clip(action, 0.0, FIELD)))
             best = max(best, field.coverage)
             if field.success:
                 break
     return PushTRollout(seed, field.success, best, field.steps)
 
 
-def decide(policy: ActionSequencePolicy, states: NDArray[np.float32], seed: int) -> SequenceDecision:
-    """The next actions of a policy that sees states [O, F], oldest first, as `policy.act`, with the time it takes."""
+def decide(policy: ActionSequencePolicy, states: NDArray[np.float64], seed: int) -> SequenceDecision:
+    """The next actions of a policy that has seen states [O, 5], oldest first, with the time that they take."""
     started = time.perf_counter()
-    condition = policy.encode(ActionObservation(states))
+    condition = policy.encode(ActionObservation(VIEW.see(states)))
     encoded = time.perf_counter()
     walk = policy.plan(condition)
-    actions = policy.first_actions(policy.draw(condition, walk, 1, seed)[0])
+    sequence = policy.draw(condition, walk, 1, seed)[0]
     denoised = time.perf_counter()
+    actions = policy.first_actions(VIEW.onto_field(sequence, states[-1]))
     return SequenceDecision(actions, 1e3 * (encoded - started), 1e3 * (denoised - encoded), walk.pruned)
 
 
 def require_push_t(policy: ActionSequencePolicy) -> None:
-    """Raise SpecMismatchError unless the policy takes what `state_features` gives and returns places on the field."""
-    model = policy.config.model
-    if (model.state_dim, model.action_dim, model.cameras) != (NUM_FEATURES, 2, 0):
+    """Raise SpecMismatchError unless the policy was trained on what `PushTView` shows and tells."""
+    config = policy.config
+    if config.features != VIEW.name or (config.model.state_dim, config.model.cameras) != (VIEW.num_features, 0):
         raise SpecMismatchError(
-            f"Push-T shows {NUM_FEATURES} numbers and takes 2, this policy sees {model.state_dim} numbers and "
-            f"{model.cameras} cameras and gives {model.action_dim}: train one on demonstrations of Push-T"
+            f"this policy sees '{config.features}', {config.model.state_dim} numbers and {config.model.cameras}"
+            f" cameras, Push-T shows '{VIEW.name}' and {VIEW.num_features} numbers: train one on its demonstrations"
         )

@@ -42,12 +42,12 @@ class ObservationEncoder(nn.Module):
     def __init__(self, config: ActionConfig) -> None:
         super().__init__()
         self.config = config
-        widths = (config.obs_steps * config.state_dim, *config.state_mlp)
+        widths = (config.state_dim * (1 if config.states_apart else config.obs_steps), *config.state_mlp)
         layers = [nn.Sequential(nn.Linear(a, b), nn.Mish()) for a, b in pairwise(widths)]
         self.state_mlp = nn.Sequential(*layers)
         self.cameras = nn.ModuleList(ImageEncoder(config) for _ in range(config.cameras))
         self.width = widths[-1] + config.cameras * config.obs_steps * config.camera_features
-        self.step_width = config.state_dim + config.cameras * config.camera_features
+        self.step_width = widths[-1] + config.cameras * config.camera_features
 
     def forward(self, inputs: ActionInputs) -> Tensor:
         """Features [B, D]. Raises ObservationError for states or images of another shape than the configured."""
@@ -56,9 +56,9 @@ class ObservationEncoder(nn.Module):
         return torch.cat([*states, *(seen.flatten(1) for seen in self._seen(inputs))], dim=-1)
 
     def steps(self, inputs: ActionInputs) -> Tensor:
-        """The same of each observation step by itself [B, O, step_width], for a network without a `state_mlp`."""
+        """The same of each observation step by itself [B, O, step_width], for a network with `states_apart`."""
         self.require(inputs)
-        states = [] if inputs.states is None else [inputs.states]
+        states = [] if inputs.states is None else [self.state_mlp(inputs.states)]
         return torch.cat([*states, *self._seen(inputs)], dim=-1)
 
     def _seen(self, inputs: ActionInputs) -> list[Tensor]:

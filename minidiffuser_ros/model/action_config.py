@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
 
@@ -20,12 +21,14 @@ class ActionConfig:
     """What every network over action sequences has: its actions, and what it makes of an observation.
 
     An observation is a window of `obs_steps` states of `state_dim` numbers, images of `cameras` cameras of
-    `image_size` (height, width) pixels, or both. state_mlp: widths of layers over the flattened window, none as
-    published. image_channels, image_blocks: stages of a residual network, each but the first halving the image, and
-    blocks in a stage; image_stride: of the convolution before them. keypoints, camera_features: what the spatial
-    softmax finds in an image and what is told of it. The defaults are Diffusion Policy's for PushT from images (Chi
-    et al. 2023).
+    `image_size` (height, width) pixels, or both. state_mlp: widths of layers over the flattened window, of a
+    transformer over each state by itself; none as published. image_channels, image_blocks: stages of a residual
+    network, each but the first halving the image, and blocks in a stage; image_stride: of the convolution before them.
+    keypoints, camera_features: what the spatial softmax finds in an image and what is told of it. The defaults are
+    Diffusion Policy's for PushT from images (Chi et al. 2023).
     """
+
+    states_apart: ClassVar[bool] = False  # whether `state_mlp` sees each state by itself
 
     horizon: int = 16
     action_dim: int = 2
@@ -97,6 +100,8 @@ class ActionTransformerConfig(ActionConfig):
     width, num_heads, num_layers, mlp_ratio: of the decoder. dropout: of what each branch adds.
     """
 
+    states_apart: ClassVar[bool] = True
+
     width: int = 256
     num_heads: int = 4
     num_layers: int = 8
@@ -112,11 +117,6 @@ class ActionTransformerConfig(ActionConfig):
             )
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigurationError(f"dropout must lie in [0, 1), got {self.dropout}")
-        if self.state_mlp:
-            raise ConfigurationError(
-                f"state_mlp sees the whole window, and the transformer one token a step: leave it (), "
-                f"got {self.state_mlp}"
-            )
 
 
 NAMED_ACTION_CONFIGS = {

@@ -76,6 +76,9 @@ class ActionTransformer(nn.Module):
         allowed = torch.arange(config.horizon).unsqueeze(1) >= torch.arange(shared) - 1
         self.register_buffer("memory_mask", allowed, persistent=False)
         self.apply(_initialise)
+        for layer in self.observation.state_mlp.modules():  # through several layers weights of 0.02 let nothing pass
+            if isinstance(layer, nn.Linear):
+                layer.reset_parameters()
         for places in (self.shared_places, self.places):
             nn.init.normal_(places, std=0.02)
         self._kept: tuple[object, StepContext] | None = None

@@ -71,7 +71,8 @@ class ActionPolicyConfig:
     The noise is Diffusion Policy's; the network predicts the sequence instead of the noise, and ten steps of DDIM stand
     for a hundred of DDPM (docs/method.md has what that costs or brings). action_mean and action_spread: of the
     normalised actions, which say where sampling starts under schedules that do not end in pure noise. action_steps: how
-    many of a sequence are performed before the next look.
+    many of a sequence are performed before the next look. features: what the policy sees of its task's states and the
+    frame of its actions, by the name that `training.sequence_data.named_view` knows.
     """
 
     model: ActionNetworkConfig = field(default_factory=ActionUNetConfig)
@@ -82,6 +83,7 @@ class ActionPolicyConfig:
     action_mean: float = 0.0
     action_spread: float = 0.5
     action_steps: int = 8
+    features: str = "none"
 
     def __post_init__(self) -> None:
         for name, values, size in (

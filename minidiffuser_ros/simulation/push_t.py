@@ -23,7 +23,6 @@ COVERAGE_OF_SUCCESS = 0.95  # share of the mark that must be covered; gym-pusht'
 BAR = ((-60.0, 0.0), (60.0, 0.0), (60.0, 30.0), (-60.0, 30.0))
 STEM = ((-15.0, 30.0), (15.0, 30.0), (15.0, 120.0), (-15.0, 120.0))
 CORNERS = np.array(BAR + STEM)
-NUM_FEATURES = 2 + 2 * len(CORNERS) + 2
 
 
 class Snapshot(NamedTuple):
@@ -114,21 +113,6 @@ def corners_at(pose: ArrayLike) -> NDArray[np.float64]:
     cos, sin = np.cos(values[..., 2, None]), np.sin(values[..., 2, None])
     x, y = CORNERS[:, 0], CORNERS[:, 1]
     return np.stack([values[..., 0, None] + cos * x - sin * y, values[..., 1, None] + sin * x + cos * y], axis=-1)
-
-
-def state_features(state: ArrayLike) -> NDArray[np.float32]:
-    """What a policy sees of states [..., 5]: [..., NUM_FEATURES] in px, without a jump where the angle wraps.
-
-    The agent, the block's corners (as the state-based policies of Diffusion Policy), and the agent as seen from the
-    block, which says where it touches.
-    """
-    values = np.asarray(state, dtype=np.float64)
-    agent, pose = values[..., :2], values[..., 2:]
-    cos, sin = np.cos(pose[..., 2]), np.sin(pose[..., 2])
-    dx, dy = agent[..., 0] - pose[..., 0], agent[..., 1] - pose[..., 1]
-    seen = np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
-    corners = corners_at(pose).reshape(*values.shape[:-1], -1)
-    return np.concatenate([agent, corners, seen], axis=-1).astype(np.float32)
 
 
 def _make_environment() -> Any:

@@ -36,7 +36,7 @@ class PlannerSettings:
     push_speed: float = 9.0
     longest: float = 120.0
     angles: tuple[float, ...] = (-0.5, 0.0, 0.5)
-    beam: int = 12
+    beam: int = 5
     rehearsed: int = 2
     corrections: tuple[float, ...] = (-3.0, -1.0, 1.0, 3.0, 5.0)
     back_off: float = 14.0

@@ -25,10 +25,12 @@ from minidiffuser_ros.policy.action_sequence import (
 )
 from minidiffuser_ros.policy.pruned import is_sequence_policy
 from minidiffuser_ros.policy.sampling import Walk
-from minidiffuser_ros.simulation.push_t import FIELD, GOAL_POSE, NUM_FEATURES, PushT, Snapshot, state_features
+from minidiffuser_ros.simulation.push_t import FIELD, GOAL_POSE, PushT, Snapshot
+from minidiffuser_ros.simulation.push_t_view import PushTView
 
 pytest.importorskip("gym_pusht", reason="Push-T needs gym-pusht")
-SEED = 300_000
+SEED, VIEW = 300_000, PushTView()
+STATES = np.array([[100.0, 120.0, 200.0, 210.0, angle] for angle in (0.3, 0.4)])
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +40,19 @@ def field() -> PushT:
 
 @pytest.fixture(scope="module")
 def policy() -> ActionSequencePolicy:
-    model = ActionTransformerConfig(state_dim=NUM_FEATURES, action_dim=2, cameras=0, width=16, num_layers=2)
-    field = ((0.0,) * 2, (FIELD,) * 2)
-    seen = ((-FIELD,) * NUM_FEATURES, (FIELD,) * NUM_FEATURES)
+    model = ActionTransformerConfig(state_dim=VIEW.num_features, action_dim=2, cameras=0, width=16, num_layers=2)
+    told = ((-FIELD,) * 2, (FIELD,) * 2)
+    seen = ((-FIELD,) * VIEW.num_features, (FIELD,) * VIEW.num_features)
     torch.manual_seed(0)
     config = ActionPolicyConfig(
-        model, ValueRange(*field), ValueRange(*seen), sampler=SamplerConfig("ddim", 4, clip_sample=1.0)
-    )
+        model, ValueRange(*told), ValueRange(*seen), sampler=SamplerConfig("ddim", 4, clip_sample=1.0),
+        features="push_t",
+    )  # fmt: skip
     return ActionSequencePolicy(config, ActionTransformer(model))
 
 
 class Follower:
-    """In the place of a policy: performs given actions, eight at a look, and keeps what it was shown."""
+    """In the place of a policy: performs given targets on the field, eight at a look, and keeps what it was shown."""
 
     def __init__(self, actions: np.ndarray, like: ActionSequencePolicy) -> None:
         self.config, self.actions, self.shown = like.config, actions, list[np.ndarray]()
@@ -63,7 +66,9 @@ class Follower:
         return Walk(self.config.sampler)
 
     def draw(self, condition: int, *rest: Any) -> np.ndarray:
-        return self.actions[None, condition : condition + 8]
+        turned, agent, place = self.shown[-1][-1][4:6], self.shown[-1][-1][6:8], self.shown[-1][-1][8:10]
+        state = [*agent, *place, GOAL_POSE[2] - np.arctan2(turned[1], turned[0])]
+        return VIEW.into_frame(self.actions[condition : condition + 8], state)[None]
 
     def first_actions(self, sequence: np.ndarray) -> np.ndarray:
         return sequence
@@ -83,9 +88,9 @@ def test_equal_seeds_give_equal_episodes(field: PushT, policy: ActionSequencePol
 
 
 def test_a_decision_is_what_the_policy_would_do(policy: ActionSequencePolicy) -> None:
-    states = np.stack([state_features([100.0, 120.0, 200.0, 210.0, angle]) for angle in (0.3, 0.4)])
-    decision = decide(policy, states, 5)
-    np.testing.assert_array_equal(decision.actions, policy.act(ActionObservation(states), 5))
+    decision = decide(policy, STATES, 5)
+    told = policy.act(ActionObservation(VIEW.see(STATES)), 5)
+    np.testing.assert_allclose(VIEW.into_frame(decision.actions, STATES[-1]), told, atol=1e-9)
     assert decision.actions.shape == (8, 2)
     assert min(decision.encode_ms, decision.denoise_ms) > 0.0
     assert decision.pruned == 0.0
@@ -99,8 +104,8 @@ def test_the_policy_sees_the_last_two_states_and_the_first_one_twice(
     end = play(field, follower, SEED, max_steps=16)
     states = [field.reset(SEED), *(field.step(action) for action in actions)]
     assert end.steps == 16
-    np.testing.assert_array_equal(follower.shown[0], state_features(np.stack([states[0], states[0]])))
-    np.testing.assert_array_equal(follower.shown[1], state_features(np.stack([states[7], states[8]])))
+    np.testing.assert_array_equal(follower.shown[0], VIEW.see(np.stack([states[0], states[0]])))
+    np.testing.assert_allclose(follower.shown[1], VIEW.see(np.stack([states[7], states[8]])), atol=1e-6)
 
 
 def test_an_episode_ends_with_success_and_keeps_the_most_that_was_covered(
@@ -128,13 +133,13 @@ def test_an_episode_ends_with_success_and_keeps_the_most_that_was_covered(
 
 
 def test_a_policy_of_another_task_is_refused(field: PushT) -> None:
-    other: Any = SimpleNamespace(config=SimpleNamespace(model=SimpleNamespace(state_dim=5, action_dim=7, cameras=1)))
-    with pytest.raises(SpecMismatchError, match="sees 5 numbers and 1 cameras and gives 7"):
+    model = SimpleNamespace(state_dim=5, cameras=1)
+    other: Any = SimpleNamespace(config=SimpleNamespace(features="none", model=model))
+    with pytest.raises(SpecMismatchError, match="sees 'none', 5 numbers and 1 cameras, Push-T shows 'push_t' and 25"):
         play(field, other, SEED)
 
 
 def test_walks_that_encode_again_at_each_step_answer_the_same(policy: ActionSequencePolicy) -> None:
-    states = np.stack([state_features([100.0, 120.0, 200.0, 210.0, angle]) for angle in (0.3, 0.4)])
     before, encode, calls = policy.plan, policy.network.encode, list[object]()
 
     def counted(inputs: Any) -> Any:
@@ -143,10 +148,10 @@ def test_walks_that_encode_again_at_each_step_answer_the_same(policy: ActionSequ
 
     try:
         policy.plan = steady(Walk(SamplerConfig("ddpm", 100, policy.config.sampler.clip_sample)))
-        expected = decide(policy, states, 5)
+        expected = decide(policy, STATES, 5)
         policy.network.encode = counted
         policy.plan = Reencoding(policy)
-        np.testing.assert_array_equal(decide(policy, states, 5).actions, expected.actions)
+        np.testing.assert_array_equal(decide(policy, STATES, 5).actions, expected.actions)
     finally:
         policy.plan, policy.network.encode = before, encode
     assert len(calls) == 1 + 100

@@ -213,12 +213,22 @@ def test_sequences_of_another_shape_are_refused(wrong: str) -> None:
         ({"width": 18}, "divisible by num_heads, got 18 with 4 heads"),
         ({"num_layers": 0}, "num_layers must be above 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
-        ({"state_mlp": (8,)}, "state_mlp sees the whole window"),
     ],
 )
 def test_sizes_that_cannot_be_are_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         replace(SMALL, **change)
+
+
+def test_layers_over_states_see_each_by_itself() -> None:
+    network = made(replace(SMALL, state_mlp=(12, 10)))
+    seen = observation(SMALL)
+    assert seen.states is not None
+    earlier = seen.states.clone()
+    earlier[:, 0] += 1.0
+    tokens, changed = (network.encode(replace(seen, states=s)).tokens for s in (seen.states, earlier))
+    assert changed[:, 1:].equal(tokens[:, 1:])
+    assert (changed[:, 0] - tokens[:, 0]).abs().amax() > 1e-4
 
 
 def test_the_condition_is_what_the_samples_leave_alone() -> None:

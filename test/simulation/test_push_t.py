@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,9 @@ from minidiffuser_ros.simulation.push_t import (
     FIELD,
     GOAL_POSE,
     MAX_STEPS,
-    NUM_FEATURES,
     PushT,
     Snapshot,
     corners_at,
-    state_features,
 )
 from minidiffuser_ros.simulation.push_t_demonstrations import (
     FIRST_SEED,
@@ -30,10 +29,11 @@ from minidiffuser_ros.simulation.push_t_demonstrations import (
 from minidiffuser_ros.simulation.push_t_model import BOXES, GOAL, Poses, distance_to_goal, overhang, push
 from minidiffuser_ros.simulation.push_t_planner import PlannerSettings, PushTPlanner, paced
 from minidiffuser_ros.simulation.push_t_routes import STARTS, distances, route
+from minidiffuser_ros.simulation.push_t_view import PushTView
 from minidiffuser_ros.training.sequence_data import load_sequences
 
 pytest.importorskip("gym_pusht", reason="Push-T needs gym-pusht")
-SEED = 300_000
+SEED, VIEW = 300_000, PushTView()
 
 
 @pytest.fixture(scope="module")
@@ -132,16 +132,29 @@ def test_corners_are_those_of_gym_pusht(field: PushT) -> None:
     assert complex(*corners_at(GOAL_POSE)[0]) == pytest.approx(complex(GOAL.onto_field(np.array(-60.0 + 0j))))
 
 
-def test_features_do_not_jump_where_the_angle_wraps() -> None:
-    before, after = (state_features([100.0, 120.0, 250.0, 260.0, angle]) for angle in (2 * np.pi - 1e-6, 0.0))
-    assert before.shape == (NUM_FEATURES,)
+def test_what_a_policy_sees_does_not_jump_where_the_angle_wraps() -> None:
+    before, after = (VIEW.see([100.0, 120.0, 250.0, 260.0, angle]) for angle in (2 * np.pi - 1e-6, 0.0))
+    assert before.shape == (VIEW.num_features,)
     np.testing.assert_allclose(before, after, atol=1e-3)
 
 
 def test_the_agent_as_the_block_sees_it_does_not_depend_on_where_both_are() -> None:
     corners = corners_at([50.0, 60.0, 1.3])
-    features = state_features([[*corners[1], 50.0, 60.0, 1.3], [*corners_at(GOAL_POSE)[1], *GOAL_POSE]])
-    np.testing.assert_allclose(features[:, -2:], [[60.0, 0.0]] * 2, atol=1e-4)
+    seen = VIEW.see([[*corners[1], 50.0, 60.0, 1.3], [*corners_at(GOAL_POSE)[1], *GOAL_POSE]])
+    np.testing.assert_allclose(seen[:, :2], [[60.0, 0.0]] * 2, atol=1e-9)
+    np.testing.assert_allclose(seen[1, 2:6], [0.0, 0.0, 1.0, 0.0], atol=1e-9)  # there is nothing left to do
+
+
+def test_an_action_is_told_the_same_wherever_agent_and_block_are_and_comes_back() -> None:
+    random = np.random.default_rng(0)
+    push, turn, shift = random.uniform(0.0, FIELD, (6, 2)), 0.7, np.array([30.0, -20.0])
+    state = np.array([100.0, 120.0, 200.0, 210.0, 0.3])
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    moved = np.concatenate([rotation @ state[:2] + shift, rotation @ state[2:4] + shift, [state[4] + turn]])
+    told = VIEW.into_frame(push, state)
+    np.testing.assert_allclose(VIEW.into_frame(push @ rotation.T + shift, moved), told, atol=1e-9)
+    np.testing.assert_allclose(VIEW.onto_field(told, state), push, atol=1e-9)
+    np.testing.assert_allclose(VIEW.into_frame(state[None, :2], state), 0.0, atol=1e-9)
 
 
 def test_pushes_are_foreseen_to_a_pixel(field: PushT) -> None:
@@ -235,23 +248,26 @@ def test_scenes_near_the_mark_begin_there(field: PushT) -> None:
     assert made.coverage > 0.965
 
 
-def test_disturbed_demonstrations_are_those_of_their_seed_and_record_what_was_meant(field: PushT) -> None:
-    planner, always = PushTPlanner(), DisturbanceSettings(share=1.0)
-    made, again = (demonstrate(field, planner, SEED + 2, always) for _ in range(2))
+def test_after_a_disturbance_the_planner_is_shown_from_where_it_led(field: PushT) -> None:
+    planner, often = PushTPlanner(), DisturbanceSettings(count=2, plans=1)
+    made, again = (demonstrate(field, planner, SEED + 7, often) for _ in range(2))
     assert made is not None
     assert again is not None
     np.testing.assert_array_equal(made.actions, again.actions)
-    gaps = np.linalg.norm(np.diff(made.actions, axis=0), axis=-1)
-    assert gaps.max() <= PlannerSettings().travel_speed + PlannerSettings().back_off
-    field.reset(SEED + 2)
-    undisturbed = [field.step(action) for action in made.actions]
-    assert np.abs(undisturbed[-2][:2] - made.states[-1][:2]).max() > 0.1
+    first, *rest = (slice(*ends) for ends in pairwise([*made.starts, len(made.states)]))
+    assert len(rest) == 2
+    before = made.states[first]
+    for run in rest:
+        states, actions = made.states[run], made.actions[run]
+        assert np.abs(before - states[0]).max(-1).min() > 0.01  # no state of the first run
+        assert np.linalg.norm(actions[0] - states[0, :2]) < 2.0 * PlannerSettings().travel_speed  # planned from there
 
 
 def test_demonstrations_are_files_that_training_reads(tmp_path: Path) -> None:
     for number in range(2):
         states, actions = np.full((5, 5), number, np.float32), np.ones((5, 2), np.float32)
-        PushTDemonstration(states, actions, FIRST_SEED + number, 0.97).save(file_of(tmp_path, FIRST_SEED + number))
+        made = PushTDemonstration(states, actions, np.array([0, 3]), FIRST_SEED + number, 0.97)
+        made.save(file_of(tmp_path, FIRST_SEED + number))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["episode_00000.npz", "episode_00001.npz"]
-    episodes = load_sequences(tmp_path, state_features)
-    assert [episode.states.shape for episode in episodes] == [(5, NUM_FEATURES)] * 2
+    episodes = load_sequences(tmp_path)
+    assert [(episode.states.shape, episode.starts) for episode in episodes] == [((5, 5), (0, 3))] * 2

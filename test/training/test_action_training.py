@@ -17,13 +17,14 @@ from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.model.action_config import ActionTransformerConfig
 from minidiffuser_ros.policy.action_sequence import ActionObservation, ActionPolicyConfig, ActionSequencePolicy
 from minidiffuser_ros.policy.pruned import PrunedWalks, load_any_policy
+from minidiffuser_ros.simulation.push_t_view import PushTView
 from minidiffuser_ros.training.action_loop import ActionTrainer, ActionTrainingConfig
 from minidiffuser_ros.training.action_loop import train_actions as train
 from minidiffuser_ros.training.sequence_data import (
     SequenceEpisode,
     SequenceSet,
     load_sequences,
-    named_features,
+    named_view,
     split_sequences,
 )
 from minidiffuser_ros.training.sequence_policy import new_sequence_policy
@@ -98,8 +99,35 @@ def test_every_action_that_would_be_performed_before_the_next_look_is_one_of_the
     np.testing.assert_allclose(last[4:], EPISODES[0].actions[[11, 11]], atol=1e-3)
 
 
+def test_no_example_crosses_from_one_run_to_the_next() -> None:
+    first, second = EPISODES[:2]
+    joined = SequenceEpisode(
+        *(np.concatenate([getattr(e, name) for e in (first, second)]) for name in ("states", "actions")), starts=(0, 12)
+    )
+    config = replace(small_policy(obs_steps=3), action_steps=2)
+    one, two = SequenceSet([joined], config), SequenceSet([first, second], config)
+    assert len(one) == len(two)
+    rows = range(len(one))
+    assert one.batch(rows).inputs.states.equal(two.batch(rows).inputs.states)
+    assert one.batch(rows).actions.equal(two.batch(rows).actions)
+
+
+def test_actions_are_told_as_the_last_state_of_their_window_sees_them() -> None:
+    random = np.random.default_rng(0)
+    states = random.uniform(50.0, 450.0, (12, 5)).astype(np.float32)
+    pushes = [SequenceEpisode(states, random.uniform(0.0, 500.0, (12, 2)).astype(np.float32))] * 2
+    config = replace(
+        new_sequence_policy(pushes, "action_transformer_small", "sample", "push_t", horizon=4), action_steps=1
+    )
+    view, batch = PushTView(), SequenceSet(pushes, config).batch([5])
+    told = config.actions.denormalise(batch.actions[0].double()).numpy()
+    np.testing.assert_allclose(view.onto_field(told, states[5]), pushes[0].actions[4:8], atol=1e-2)
+    seen = config.states.denormalise(batch.inputs.states[0].double()).numpy()
+    np.testing.assert_allclose(seen, view.see(states[4:6]), atol=1e-2)
+
+
 def test_what_is_recorded_fills_the_range_and_its_moments_are_told_to_the_sampler() -> None:
-    config = small_policy()
+    config = new_sequence_policy(EPISODES, "action_transformer_small", "sample")
     data = SequenceSet(EPISODES, config)
     seen = data.batch(range(len(data)))
     assert seen.actions.amin() == pytest.approx(-1.0)
@@ -168,6 +196,8 @@ def test_a_straight_way_is_learned() -> None:
         ({"states": np.zeros((3, 2)), "actions": np.zeros((4, 2))}, r"of one N above 0, are \[3, 2\] and \[4, 2\]"),
         ({"states": np.full((3, 2), np.nan), "actions": np.zeros((3, 2))}, "must be finite"),
         ({"states": np.array([{}]), "actions": np.zeros((1, 2))}, "Object arrays cannot be loaded"),
+        ({"states": np.zeros((3, 4)), "actions": np.zeros((3, 2)), "starts": [1]}, "begin with 0, are .1."),
+        ({"states": np.zeros((3, 4)), "actions": np.zeros((3, 2)), "starts": [0, 3]}, "rising numbers of steps"),
         ({"states": np.zeros((3, 9)), "actions": np.zeros((3, 2))}, r"of \(9, 2\) numbers"),
     ],
 )
@@ -182,7 +212,7 @@ def test_a_folder_without_episodes_and_features_that_do_not_exist_are_refused(tm
     with pytest.raises(EpisodeError, match=r"holds 0 files episode_NNNNN\.npz"):
         load_sequences(tmp_path)
     with pytest.raises(ConfigurationError, match="no features are called 'colours'; there are none and push_t"):
-        named_features("colours")
+        named_view("colours")
 
 
 def arguments(*words: str) -> argparse.Namespace:
