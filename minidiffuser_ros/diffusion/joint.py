@@ -50,10 +50,9 @@ class JointSchedule(NoiseSchedule):
         """What the denoiser should return, each part after its own prediction type, [..., D]."""
         return self._of_parts(lambda part, a, b: (part.target(a, b, timesteps),), original, noise)[0]
 
-    def split(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """(original, noise) that a prediction implies, each [..., D]."""
-        original, noise = self._of_parts(lambda part, a, b: part.split(a, b, timesteps), prediction, noisy)
-        return original, noise
+    def original(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The original that a prediction implies, each part after its own prediction type, [..., D]."""
+        return self._of_parts(lambda part, a, b: (part.original(a, b, timesteps),), prediction, noisy)[0]
 
     def _of_parts(
         self, function: Callable[[NoiseSchedule, Tensor, Tensor], tuple[Tensor, ...]], first: Tensor, second: Tensor

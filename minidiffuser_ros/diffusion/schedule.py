@@ -97,17 +97,21 @@ class NoiseSchedule:
         signal, sigma = self.coefficients(timesteps)
         return signal * noise - sigma * original
 
+    def original(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The original that a prediction implies, [..., D]."""
+        if self.config.prediction_type == "sample":
+            return prediction
+        signal, sigma = self.coefficients(timesteps)
+        if self.config.prediction_type == "epsilon":
+            return (noisy - sigma * prediction) / signal
+        if self.config.prediction_type == "flow_prediction":
+            return (noisy - sigma * prediction) / (signal + sigma)
+        return (signal * noisy - sigma * prediction) / (signal**2 + sigma**2)
+
     def split(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """(original, noise) that a prediction implies, each [..., D]."""
         signal, sigma = self.coefficients(timesteps)
-        if self.config.prediction_type == "sample":
-            original = prediction
-        elif self.config.prediction_type == "epsilon":
-            original = (noisy - sigma * prediction) / signal
-        elif self.config.prediction_type == "flow_prediction":
-            original = (noisy - sigma * prediction) / (signal + sigma)
-        else:
-            original = (signal * noisy - sigma * prediction) / (signal**2 + sigma**2)
+        original = self.original(prediction, noisy, timesteps)
         return original, (noisy - signal * original) / sigma
 
     def initial_noise(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minidiffuser_ros.diffusion.sampler import reverse_step
+from minidiffuser_ros.diffusion.sampler import SamplerKind, reverse_coefficients
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 
 diffusers = pytest.importorskip("diffusers")
@@ -24,6 +24,14 @@ def example() -> tuple[Tensor, Tensor]:
 
 def ours(beta: str, kind: str, zero_snr: bool = False) -> NoiseSchedule:
     return NoiseSchedule(ScheduleConfig(beta_schedule=beta, prediction_type=kind, rescale_betas_zero_snr=zero_snr))  # type: ignore[arg-type]
+
+
+def step(
+    schedule: NoiseSchedule, kind: SamplerKind, original: Tensor, noisy: Tensor, now: int, following: int,
+    fresh: Tensor | float = 0.0,
+) -> Tensor:  # fmt: skip
+    of_original, of_noisy, of_fresh = (part[0] for part in reverse_coefficients(schedule, kind, [now, following]))
+    return of_original * original + of_noisy * noisy + of_fresh * fresh
 
 
 @pytest.mark.parametrize(("beta", "zero_snr"), VARIANCE_PRESERVING)
@@ -51,7 +59,7 @@ def test_a_ddim_step_is_theirs_for_every_prediction_type(beta: str, zero_snr: bo
     schedule, (prediction, noisy) = ours(beta, kind, zero_snr), example()
     for now in (89, 49, 19):
         original, _ = schedule.split(prediction, noisy, torch.full((20,), now))
-        mine = reverse_step(schedule, "ddim", original, noisy, now, now - 10)
+        mine = step(schedule, "ddim", original, noisy, now, now - 10)
         torch.testing.assert_close(mine, theirs.step(prediction, now, noisy).prev_sample, atol=1e-4, rtol=1e-3)
 
 
@@ -60,7 +68,8 @@ def test_an_ancestral_step_is_theirs_with_the_same_fresh_noise(beta: str) -> Non
     theirs = diffusers.DDPMScheduler(**BETAS, beta_schedule=beta, prediction_type="sample", clip_sample=False)
     schedule, (original, noisy) = ours(beta, "sample"), example()
     for now in (90, 50, 2):
-        mine = reverse_step(schedule, "ddpm", original, noisy, now, now - 1, torch.Generator().manual_seed(now))
+        fresh = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(now))
+        mine = step(schedule, "ddpm", original, noisy, now, now - 1, fresh)
         expected = theirs.step(original, now, noisy, generator=torch.Generator().manual_seed(now)).prev_sample
         torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-3)
 
@@ -72,7 +81,7 @@ def test_a_step_of_flow_matching_is_their_euler_step() -> None:
     theirs.set_timesteps(sigmas=[float(schedule.sigma[k]) for k in walk])
     for index, (now, following) in enumerate(itertools.pairwise(walk)):
         original, _ = schedule.split(velocity, noisy, torch.full((20,), now))
-        mine = reverse_step(schedule, "ddim", original, noisy, now, following)
+        mine = step(schedule, "ddim", original, noisy, now, following)
         expected = theirs.step(velocity, theirs.timesteps[index], noisy).prev_sample
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
         noisy = mine

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reverse_step import reverse_step
 from torch import Tensor
 
 from minidiffuser_ros.contract.errors import CheckpointError, ConfigurationError
-from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, reverse_step
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
 from minidiffuser_ros.model.action_config import ActionTransformerConfig, ActionUNetConfig
 from minidiffuser_ros.model.action_network import action_network
 from minidiffuser_ros.policy.action_sequence import (

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from reverse_step import reverse_step
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from minidiffuser_ros.contract.observation import ObservationSpec
-from minidiffuser_ros.diffusion.sampler import SamplerConfig, SamplerKind, inference_timesteps, reverse_step
+from minidiffuser_ros.diffusion.sampler import SamplerConfig, SamplerKind, inference_timesteps
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
 from minidiffuser_ros.model.neck import BlockExecutor
