@@ -91,14 +91,9 @@ def reverse_coefficients(
     Each [S - 1, 1], or [S - 1, D] where every number has a schedule of its own. They depend on nothing that is sampled,
     and a step of a pruned walk is short: computed within it they took a third of its time.
     """
-    tables = schedule.signal.double(), schedule.sigma.double()
-    (signal, next_signal), (sigma, next_sigma) = (
-        (
-            table[list(timesteps[:-1])].view(len(timesteps) - 1, -1),
-            table[list(timesteps[1:])].view(len(timesteps) - 1, -1),
-        )
-        for table in tables
-    )
+    tables = [table.double().view(len(table), -1) for table in (schedule.signal, schedule.sigma)]
+    signal, sigma = (table[list(timesteps[:-1])] for table in tables)
+    next_signal, next_sigma = (table[list(timesteps[1:])] for table in tables)
     if kind == "ddim":
         direction, variance = next_sigma, torch.zeros_like(sigma)
     else:

@@ -70,3 +70,19 @@ def test_more_steps_than_were_trained_or_none_are_refused() -> None:
         SamplerConfig(num_inference_steps=0)
     with pytest.raises(ConfigurationError, match="'euler' is not one of ddim, ddpm"):
         SamplerConfig(kind="euler")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("beta_schedule", "steps"),
+    [("squaredcos_cap_v2", 1), ("squaredcos_cap_v2", 5), ("flow_matching", 1), ("flow_matching", 2), ("regression", 1)],
+)
+@pytest.mark.parametrize("kind", ["ddim", "ddpm"])
+def test_a_walk_of_any_length_ends_at_what_its_last_step_says(beta_schedule: str, kind: str, steps: int) -> None:
+    schedule = NoiseSchedule(ScheduleConfig(beta_schedule=beta_schedule))  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(1)
+    said = torch.rand(steps, 2, 3, generator=generator)
+    answers = iter(said)
+    config = SamplerConfig(kind, steps)  # type: ignore[arg-type]
+    noisy = torch.randn(2, 3, generator=generator)
+    end = sample(lambda noisy, step: next(answers), schedule, config, noisy, generator)
+    torch.testing.assert_close(end, said[-1], rtol=0, atol=0)
