@@ -5,6 +5,7 @@ The launch files and `minidiffuser bringup` both start what `plan` says.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from minidiffuser_ros.bringup_tables import (
     REALSENSE,
     REALSENSE_ROS,
     SCRIPTED,
+    SEEN_BY_POLICY,
     SIMULATION,
     WRIST,
     Argument,
@@ -123,8 +125,10 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
         settled[name] = _file(name, settled[name]) if settled[name] else ""
     # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
     settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
+    settled |= dict.fromkeys(SEEN_BY_POLICY.values(), "")
     if "checkpoint" in settled:
-        settled["checkpoint"] = str(_checkpoint(settled["checkpoint"]))
+        folder = _checkpoint(settled["checkpoint"])
+        settled |= {"checkpoint": str(folder), **_seen_by(folder)}
     if settled.get("operator") == SCRIPTED and not simulated:
         raise ConfigurationError(f"operator '{SCRIPTED}' asks the simulator where to go: it cannot lead a real arm")
     settled["first_task"] = next(iter(settled.get("tasks", "").split()), "")
@@ -162,6 +166,15 @@ def _checkpoint(value: str) -> Path:
         if path.is_dir():
             return path.resolve()
     raise ConfigurationError(f"checkpoint '{value}' is no folder; looked for {', '.join(map(str, own))}")
+
+
+def _seen_by(checkpoint: Path) -> dict[str, str]:
+    """What a policy was trained to see, for the observer; nothing for a folder whose config the policy will refuse."""
+    try:
+        spec = json.loads((checkpoint / "config.json").read_text())["spec"]
+        return {argument: str(spec[name]) for name, argument in SEEN_BY_POLICY.items() if name in spec}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {}
 
 
 def _typed(argument: str, text: str, kind: type) -> Any:

@@ -111,6 +111,8 @@ CAMERAS = (
     ),
 )
 SEEN_BY = {"calibration": ("calibration", str), "spec.cameras": ("single_camera", list)}
+# The observer shows a policy what its demonstrations showed: of the checkpoint's spec, under these names.
+SEEN_BY_POLICY = {name: f"checkpoint_{name}" for name in ("max_points", "voxel_size", "table_height", "table_margin")}
 
 POLICY = Bringup(
     "run a trained policy on the arm, simulated or real",
@@ -140,7 +142,18 @@ POLICY = Bringup(
             {"address": ("arm_address", str), "dry_run": ("dry_run", bool), "speed": ("speed", float)},
             only_if={"arm": (HERE,)},
         ),
-        NodeEntry("observer", "observer", {**SEEN_BY, "streams.frozen_after": ("frozen_after", int)}),
+        NodeEntry(
+            "observer",
+            "observer",
+            {
+                **SEEN_BY,
+                **{
+                    f"spec.{name}": (argument, int if name == "max_points" else float)
+                    for name, argument in SEEN_BY_POLICY.items()
+                },
+                "streams.frozen_after": ("frozen_after", int),
+            },
+        ),
         NodeEntry(
             "policy",
             "policy",

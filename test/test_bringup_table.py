@@ -15,7 +15,7 @@ import pytest
 
 from minidiffuser_ros.bringup import plan
 from minidiffuser_ros.bringup_runner import process_of
-from minidiffuser_ros.bringup_tables import BRINGUPS
+from minidiffuser_ros.bringup_tables import BRINGUPS, SEEN_BY_POLICY
 from minidiffuser_ros.contract import installation
 from minidiffuser_ros.contract.errors import ConfigurationError
 
@@ -110,6 +110,18 @@ def test_poses_may_come_from_tf_or_from_a_file_for_each_camera(checkpoint: dict[
         assert nodes["observer"].parameters["calibration"] == settled
 
 
+def test_the_observer_shows_what_the_checkpoint_was_trained_to_see(checkpoint: dict[str, str]) -> None:
+    config = Path(checkpoint["checkpoint"]) / "config.json"
+    config.write_text('{"spec": {"max_points": 1024, "voxel_size": 0.005, "cameras": ["front"]}}')
+    seen = {node.name: node for node in plan("policy", checkpoint)}["observer"].parameters
+    assert (seen["spec.max_points"], seen["spec.voxel_size"]) == (1024, 0.005)
+    assert "spec.table_height" not in seen
+    for foreign in ("no json", "[]", '{"spec": 3}'):  # the policy node says what is wrong with it
+        config.write_text(foreign)
+        observer = {node.name: node for node in plan("policy", checkpoint)}["observer"]
+        assert "spec.max_points" not in observer.parameters
+
+
 def test_carefulness_can_be_chosen(checkpoint: dict[str, str]) -> None:
     nodes = plan("policy", {**checkpoint, **HARDWARE, "dry_run": "false", "confirm": "false", "speed": "0.1"})
     arm = next(node for node in nodes if node.name == "arm")
@@ -174,6 +186,7 @@ def test_arguments_are_described_have_valid_defaults_and_feed_only_existing_ones
                 "arm_address",
                 "first_task",
                 "frozen_after",
+                *SEEN_BY_POLICY.values(),
             }
             assert all((installation.share_folder() / "config" / file).is_file() for file in node.files)
 
