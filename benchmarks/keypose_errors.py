@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from minidiffuser_ros.policy.policy import HOLD_ANGLE_DEG, HOLD_DISTANCE, Policy
+from minidiffuser_ros.policy.policy import Policy, holds
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.training.dataset import Batch, DemonstrationSet, load_split
 
@@ -72,11 +72,9 @@ def error_of(policy: Policy, data: DemonstrationSet, index: int) -> Error:
     proposal = policy.propose(policy.network.encode(batch.inputs), Walk(policy.config.sampler), index)
     keypose = proposal.keyposes[proposal.chosen]
     expert = batch.positions[0].double().numpy(), batch.quats_wxyz[0].double().numpy()
-    tool = data.tool_of(index)
     distance, angle = keypose.distance_to(*expert)
-    moved, turned = keypose.distance_to(tool.position, tool.quat_wxyz)
-    stays = moved < HOLD_DISTANCE and turned < HOLD_ANGLE_DEG and keypose.is_open == (tool.opening > 0.3)
-    return Error(distance, angle, keypose.is_open != bool(batch.openings[0] > 0.5), stays)
+    wrong_grip = keypose.is_open != bool(batch.openings[0] > 0.5)
+    return Error(distance, angle, wrong_grip, holds(keypose, data.tool_of(index)))
 
 
 def _line(task: str, step: int, errors: list[Error]) -> str:

@@ -18,7 +18,8 @@ from minidiffuser_ros.contract.keypose import Keypose
 from minidiffuser_ros.contract.observation import Observation, ObservationSpec
 from minidiffuser_ros.episodes.demonstration import Demonstration
 from minidiffuser_ros.model.instruction import InstructionEncoder
-from minidiffuser_ros.policy.policy import HOLD_ANGLE_DEG, HOLD_DISTANCE, Decision
+from minidiffuser_ros.policy.inputs import ToolState
+from minidiffuser_ros.policy.policy import Decision, holds
 
 CELL = 0.03  # m
 PROJECTED = 256  # numbers that stand for the map: distances survive a random projection (Johnson-Lindenstrauss)
@@ -63,11 +64,9 @@ class NearestNeighbour:
         index = self._nearest(observation, instruction)
         target = self._targets[index]
         keypose = Keypose(target[:3], target[3:7], float(target[7]))
-        distance, angle = keypose.distance_to(observation.tool_position, observation.tool_quat_wxyz)
-        same_grip = keypose.is_open == (observation.opening > 0.3)
-        holds = distance < HOLD_DISTANCE and angle < HOLD_ANGLE_DEG and same_grip
+        stays = holds(keypose, ToolState.of(observation))
         milliseconds = 1e3 * (time.perf_counter() - started)
-        return Decision(keypose, keypose.position[None], (keypose,), 0, 0.0, holds, milliseconds, 0.0, 0)
+        return Decision(keypose, keypose.position[None], (keypose,), 0, 0.0, stays, milliseconds, 0.0, 0)
 
     def _nearest(self, observation: Observation, instruction: str) -> int:
         rows = np.array(self._sentences[self._known(instruction)])

@@ -125,7 +125,6 @@ def _settled(table: Bringup, values: Mapping[str, str]) -> dict[str, str]:
         settled[name] = _file(name, settled[name]) if settled[name] else ""
     # Simulated pictures of a still scene are all alike; a real camera whose pictures are has stopped.
     settled["frozen_after"] = "0" if settled["camera"] == SIMULATION else ""
-    settled |= dict.fromkeys(SEEN_BY_POLICY.values(), "")
     if "checkpoint" in settled:
         folder = _checkpoint(settled["checkpoint"])
         settled |= {"checkpoint": str(folder), **_seen_by(folder)}
@@ -169,12 +168,13 @@ def _checkpoint(value: str) -> Path:
 
 
 def _seen_by(checkpoint: Path) -> dict[str, str]:
-    """What a policy was trained to see, for the observer; nothing for a folder whose config the policy will refuse."""
+    """What a policy was trained to see, for the observer; empty where its config does not say, as the policy will."""
     try:
-        spec = json.loads((checkpoint / "config.json").read_text())["spec"]
-        return {argument: str(spec[name]) for name, argument in SEEN_BY_POLICY.items() if name in spec}
+        spec = dict(json.loads((checkpoint / "config.json").read_text())["spec"])
     except (OSError, ValueError, LookupError, TypeError):
-        return {}
+        spec = {}
+    sources = {argument: name.removeprefix("spec.") for name, (argument, _) in SEEN_BY_POLICY.items()}
+    return {argument: str(spec.get(name, "")) for argument, name in sources.items()}
 
 
 def _typed(argument: str, text: str, kind: type) -> Any:

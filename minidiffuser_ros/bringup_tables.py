@@ -111,8 +111,11 @@ CAMERAS = (
     ),
 )
 SEEN_BY = {"calibration": ("calibration", str), "spec.cameras": ("single_camera", list)}
-# The observer shows a policy what its demonstrations showed: of the checkpoint's spec, under these names.
-SEEN_BY_POLICY = {name: f"checkpoint_{name}" for name in ("max_points", "voxel_size", "table_height", "table_margin")}
+# The observer shows a policy what its demonstrations showed: these of the checkpoint's own spec.
+SEEN_BY_POLICY = {
+    f"spec.{name}": (f"checkpoint_{name}", kind)
+    for name, kind in (("max_points", int), ("voxel_size", float), ("table_height", float), ("table_margin", float))
+}
 
 POLICY = Bringup(
     "run a trained policy on the arm, simulated or real",
@@ -145,14 +148,7 @@ POLICY = Bringup(
         NodeEntry(
             "observer",
             "observer",
-            {
-                **SEEN_BY,
-                **{
-                    f"spec.{name}": (argument, int if name == "max_points" else float)
-                    for name, argument in SEEN_BY_POLICY.items()
-                },
-                "streams.frozen_after": ("frozen_after", int),
-            },
+            {**SEEN_BY, **SEEN_BY_POLICY, "streams.frozen_after": ("frozen_after", int)},
         ),
         NodeEntry(
             "policy",

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
 
     for task in args.tasks:
         make_task(task)
-    with StopRequest(lambda: print("\nstopping …", flush=True)) as stop:
+    with StopRequest() as stop:
         table = LiveTable(args.checkpoint, args.speed, args.out / "graph.log", stop.asked)
         demo = Demo(args.out, table, args.tasks)
         try:
@@ -88,12 +88,9 @@ class Demo:
         """Start the graph, play all episodes, draw the contact sheet, end the graph. Raises ConnectionLostError."""
         from tqdm import tqdm
 
-        from minidiffuser_ros.simulation.tasks import TASKS as ALL_TASKS
-
         with self.table as table:
             for index in tqdm(range(episodes), desc="episodes", unit="episode", smoothing=0.0):
-                task = self.tasks[index % len(self.tasks)]
-                self.runs.append(table.play(task, seed + index, ALL_TASKS[task].max_keyposes))
+                self.runs.append(table.play(self.tasks[index % len(self.tasks)], seed + index))
                 if table.stopped():
                     return
             table.draw([run.strip for run in self.runs]).save(self.out / "contact_sheet.png")

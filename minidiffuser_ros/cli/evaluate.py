@@ -130,23 +130,22 @@ def _live(args: argparse.Namespace, jobs: Sequence[tuple[Path, Scene]]) -> Itera
     """The policy's scenes through a graph of their own, the expert's in the directly stepped world."""
     from minidiffuser_ros.cli.graph import StopRequest, require_ros
     from minidiffuser_ros.evaluation.rollout import Rollout, roll_out_expert
-    from minidiffuser_ros.policy.policy import Policy
+    from minidiffuser_ros.policy.checkpoint import load_checkpoint
     from minidiffuser_ros.simulation.tabletop import shared_world
-    from minidiffuser_ros.simulation.tasks import TASKS
 
     if not jobs:
         return
     require_ros()
     from minidiffuser_ros.cli.live import LiveTable
 
-    world = shared_world(Policy.load(args.checkpoint).spec)
+    world = shared_world(load_checkpoint(args.checkpoint)[0].spec)
     log = (args.json or Path("out/live.json")).with_suffix(".graph.log")
     with (
-        StopRequest(lambda: print("\nstopping …", flush=True)) as stop,
+        StopRequest() as stop,
         LiveTable(str(args.checkpoint), args.speed, log, stop.asked) as table,
     ):
         for _, scene in jobs:
-            report = table.play(scene.task, scene.seed, TASKS[scene.task].max_keyposes).report
+            report = table.play(scene.task, scene.seed).report
             if stop.asked():
                 raise KeyboardInterrupt
             failure, reason = ("", "") if report.success else (FAILED_LIVE, report.message)

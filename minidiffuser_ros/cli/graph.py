@@ -50,7 +50,7 @@ def _is_free(port: int) -> bool:
 class StopRequest:
     """While entered, the first Ctrl-C or SIGTERM asks for a stop; the second Ctrl-C raises KeyboardInterrupt."""
 
-    def __init__(self, announce: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, announce: Callable[[], None] = lambda: print("\nstopping …", flush=True)) -> None:
         self._asked = threading.Event()
         self._announce = announce
         self._previous: dict[int, object] = {}

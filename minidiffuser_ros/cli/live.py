@@ -91,15 +91,13 @@ class LiveTable:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def play(self, task: str, seed: int, max_keyposes: int = 0) -> LiveRun:
-        """One scene from the home posture; 0: as many keyposes as the policy node allows.
-
-        What goes wrong in it becomes its message, unless the graph is gone.
-        """
+    def play(self, task: str, seed: int) -> LiveRun:
+        """One scene from the home posture; what goes wrong in it becomes its message, unless the graph is gone."""
         from minidiffuser_ros.bridge.graph_client import OPEN, RunOutcome
         from minidiffuser_ros.evaluation.run_report import RunReport
+        from minidiffuser_ros.simulation.tasks import make_task
 
-        started, instruction = time.monotonic(), ""
+        started, instruction, keyposes = time.monotonic(), "", make_task(task).max_keyposes
         try:
             self._graph.drive_gripper(OPEN)
             self._go_home()
@@ -107,10 +105,8 @@ class LiveTable:
             # The second picture after the reset: by then both cameras have seen the new layout.
             self._pictures.wait_picture(self._graph.now_ns() + int(SETTLE_S * 1e9), PICTURE_TIMEOUT_S, count=2)
             started = time.monotonic()
-            deadline = started + KEYPOSE_TIMEOUT_S * (max_keyposes or 6)
-            outcome = self._graph.run_policy(
-                instruction, max_keyposes, seed, cancelled=lambda: time.monotonic() > deadline
-            )
+            deadline = started + KEYPOSE_TIMEOUT_S * keyposes
+            outcome = self._graph.run_policy(instruction, keyposes, seed, cancelled=lambda: time.monotonic() > deadline)
         except ConnectionLostError as error:
             raise self._ended() or error from None
         except MinidiffuserError as error:

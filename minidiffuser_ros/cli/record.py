@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.seed} and {args.camera_rate:g}"
         )
     require_ros()
-    with StopRequest(lambda: print("\nstopping …", flush=True)) as stop:
+    with StopRequest() as stop:
         try:
             _record(args, stop.asked)
         except ConnectionLostError as error:

@@ -143,15 +143,13 @@ class Policy:
             proposal = self.propose(condition, doubt.walk, seed)
         denoised = time.perf_counter()
         walk, chosen = proposal.walk, proposal.keyposes[proposal.chosen]
-        distance, angle = chosen.distance_to(observation.tool_position, observation.tool_quat_wxyz)
-        same_grip = chosen.is_open == (observation.opening > 0.3)
         return Decision(
             chosen,
             proposal.candidates,
             proposal.keyposes,
             proposal.chosen,
             float(np.sqrt(np.mean(proposal.gaps**2))),
-            distance < HOLD_DISTANCE and angle < HOLD_ANGLE_DEG and same_grip,
+            holds(chosen, ToolState.of(observation)),
             1e3 * (encoded - started),
             1e3 * (denoised - encoded),
             walk.sampler.num_inference_steps,
@@ -175,6 +173,12 @@ class Policy:
         if walk.mask is not None:
             return "sag"
         return "flow" if self.config.schedule.beta_schedule == "flow_matching" else walk.sampler.kind
+
+
+def holds(keypose: Keypose, tool: ToolState) -> bool:
+    """Whether a keypose asks for nothing but what the tool does already."""
+    distance, angle = keypose.distance_to(tool.position, tool.quat_wxyz)
+    return distance < HOLD_DISTANCE and angle < HOLD_ANGLE_DEG and keypose.is_open == (tool.opening > 0.3)
 
 
 def _densest(gaps: NDArray[np.float64]) -> int:

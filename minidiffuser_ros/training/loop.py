@@ -108,10 +108,9 @@ class Trainer:
 
     def settings(self) -> dict[str, Any]:
         """What a run must share with the one that it goes on from."""
-        given = {name: value for name, value in asdict(self.config).items() if value is not None}
-        fixed = {name: value for name, value in given.items() if name not in FREE_TO_CHANGE}
+        config = asdict(self.config)
         return {
-            **fixed,
+            **{name: value for name, value in config.items() if name not in FREE_TO_CHANGE and value is not None},
             "model": asdict(self.policy.model),
             "schedule": asdict(self.policy.schedule),
             **({"rotation_schedule": asdict(rotation)} if (rotation := self.policy.rotation_schedule) else {}),

@@ -75,9 +75,7 @@ def restore_training(folder: Path, trainer: Trains, device: torch.device) -> dic
         trainer.optimizer.load_state_dict(state["optimizer"])
         trainer.step_number, trainer.seconds = step, float(state["seconds"])
         trainer.held_out = json.loads(state["held_out"])
-        average: dict[str, Tensor] = state["average"]
-        average.items()
-        return average
+        return dict(state["average"])
     except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise refusal(folder / STATE, error) from None
 
