@@ -126,6 +126,7 @@ def test_a_decision_is_a_function_of_observation_sentence_and_seed(checkpoint: P
         (("evaluate", "CHECKPOINT", "--episodes", "0"), "at least 1"),
         (("demos", "--out", "OUT", "--tasks", "juggle"), "juggle"),
         (("demos", "--out", "OUT", "--per-task", "100001"), "below 100000"),
+        (("demos", "--out", "OUT", "--disturbed", "1.5"), "--disturbed must lie between 0 and 1, got 1.5"),
         (("train", "OUT", "--out", "OUT"), "holds 0 demonstrations"),
         (("train", "DATA", "--out", "OUT", "--steps", "0"), "steps must be at least 1, got 0"),
         (("train", "DATA", "--out", "OUT", "--device", "abacus"), "abacus"),

@@ -33,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=512,
         help="most points of an observation, which the policy will see (default: 512)",
     )
+    parser.add_argument(
+        "--disturbed",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the demonstrations in which the arm arrives beside where it was sent (default: 0.5)",
+    )
     parser.add_argument("--rgbd", action="store_true", help="keep pictures, depths and the arm's trajectory, too")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--ray", metavar="ADDRESS", help="spread over a Ray cluster, 'local' or HOST:PORT")
@@ -57,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
             f"--per-task and --workers must be at least 1 and all seeds below {end}, "
             f"got {args.per_task}, {args.workers} and first seed {args.seed}"
         )
+    if not 0.0 <= args.disturbed <= 1.0:
+        raise ConfigurationError(f"--disturbed must lie between 0 and 1, got {args.disturbed}")
     spec = replace(DEFAULT_SPEC, max_points=args.points)
     tasks = list(TASKS) if args.all else list(dict.fromkeys(args.tasks))
     for task in tasks:
@@ -64,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     # Task by task, as a worker keeps few scenes compiled.
     seeds = range(args.seed, args.seed + args.per_task)
     jobs = [
-        (args.out / task / f"{seed:06d}.npz", task, seed, args.shift, args.rgbd, spec)
+        (args.out / task / f"{seed:06d}.npz", task, seed, args.shift, args.disturbed, args.rgbd, spec)
         for task in tasks
         for seed in seeds
     ]
@@ -80,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make(job: tuple[Path, str, int, str, bool, ObservationSpec]) -> tuple[Path, bytes | None]:
+def _make(job: tuple[Path, str, int, str, float, bool, ObservationSpec]) -> tuple[Path, bytes | None]:
     """The content of a file, or None where the expert failed. Only the caller writes: a worker may be far away."""
     from minidiffuser_ros.episodes.demonstration import packed
     from minidiffuser_ros.episodes.recording import Recorder
@@ -88,9 +97,10 @@ def _make(job: tuple[Path, str, int, str, bool, ObservationSpec]) -> tuple[Path,
     from minidiffuser_ros.simulation.tabletop import shared_world
     from minidiffuser_ros.training.demonstrations import Disturbance, demonstrate
 
-    path, task, seed, shift, rgbd, spec = job
+    path, task, seed, shift, disturbed, rgbd, spec = job
     recorder = Recorder() if rgbd else None
-    demonstration = demonstrate(shared_world(spec), task, seed, Disturbance(), shift_named(shift), recorder)
+    disturbance = Disturbance(probability=disturbed)
+    demonstration = demonstrate(shared_world(spec), task, seed, disturbance, shift_named(shift), recorder)
     if demonstration is None:
         return path, None
     return path, packed(demonstration, None if recorder is None else recorder.recording())

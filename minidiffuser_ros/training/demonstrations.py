@@ -6,7 +6,7 @@ will really be: the target stays the expert's, the arm arrives a little beside i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """How far the executed keyposes lie beside the expert's: standard deviations in metres and radians."""
+    """How far the executed keyposes lie beside the expert's: standard deviations in metres and radians.
+
+    probability: of a demonstration to be disturbed at all.
+    """
 
     probability: float = 0.5
     position: float = 0.006
     yaw: float = 0.05
+
+    def half(self) -> Disturbance:
+        """The same, half as far."""
+        return replace(self, position=0.5 * self.position, yaw=0.5 * self.yaw)
 
 
 def demonstrate(
@@ -43,10 +50,13 @@ def demonstrate(
 ) -> Demonstration | None:
     """One demonstration, or None where the expert did not succeed from this seed, or could not reach or see.
 
-    Where a disturbed one fails, as it may where millimetres count, the expert shows it again without errors.
+    Where a disturbed one fails, as it may where millimetres count, the expert shows it again with half the errors,
+    then with a quarter, at last without any: a fit that is only ever shown without errors is not learned for an arm
+    that makes them.
     """
     rng = np.random.default_rng([seed, 1])
-    attempts = [disturbance, None] if rng.random() < disturbance.probability else [None]
+    milder = [disturbance, disturbance.half(), disturbance.half().half()]
+    attempts: list[Disturbance | None] = [*(milder if rng.random() < disturbance.probability else []), None]
     for attempt in attempts:
         world.reset(task, seed, shift=shift)
         try:
