@@ -197,10 +197,9 @@ class DecoderLayer(nn.Module):
     def forward(self, x: Tensor, shared: KeysValues, mask: Tensor, execute: BlockExecutor, name: str) -> Tensor:
         """x [B, M, T, C] -> [B, M, T, C]; shared [G, H, S, D]; mask [B M T / G, S], True = may see."""
         drop = self.dropout
-        x = x + drop(execute(f"{name}.self", lambda x=x: self._attend(x)))  # type: ignore[misc]
-        x = x + drop(execute(f"{name}.cross", lambda x=x: self._look(x, shared, mask)))  # type: ignore[misc]
-        out: Tensor = x + drop(execute(f"{name}.mlp", lambda x=x: self._feed(x)))  # type: ignore[misc]
-        return out
+        x = execute(f"{name}.self", x, lambda x: drop(self._attend(x)))
+        x = execute(f"{name}.cross", x, lambda x: drop(self._look(x, shared, mask)))
+        return execute(f"{name}.mlp", x, lambda x: drop(self._feed(x)))
 
     def _attend(self, x: Tensor) -> Tensor:
         """Each action to itself and to those before it, of its own sample."""

@@ -71,13 +71,16 @@ class ToolTokens:
     mask: Tensor
 
 
-BlockExecutor = Callable[[str, Callable[[], Tensor]], Tensor]
-"""(name of a residual branch, function that computes it) -> its output. The seam where pruning plugs in."""
+Branch = Callable[[Tensor], Tensor]
+"""What a residual branch adds to the stream, of the stream."""
+
+BlockExecutor = Callable[[str, Tensor, Branch], Tensor]
+"""(name of a residual branch, stream, branch) -> the stream behind it. The seam where pruning plugs in."""
 
 
-def run_block(name: str, branch: Callable[[], Tensor]) -> Tensor:
-    """The default executor: compute."""
-    return branch()
+def run_block(name: str, stream: Tensor, branch: Branch) -> Tensor:
+    """The default executor: compute and add."""
+    return stream + branch(stream)
 
 
 class NeckBlock(nn.Module):
@@ -143,10 +146,9 @@ class NeckBlock(nn.Module):
         """z [B, M, L, C] -> [B, M, L, C]."""
         drop = self.dropout
         if self.config.local_query:
-            z = z + drop(execute(f"{name}.local", lambda: self._local(places.positions, tokens)))
-        z = z + drop(execute(f"{name}.attention", lambda z=z: self._attend(z, places, context, tokens)))  # type: ignore[misc]
-        out: Tensor = z + drop(execute(f"{name}.mlp", lambda z=z: self._feed(z, context)))  # type: ignore[misc]
-        return out
+            z = execute(f"{name}.local", z, lambda _: drop(self._local(places.positions, tokens)))
+        z = execute(f"{name}.attention", z, lambda z: drop(self._attend(z, places, context, tokens)))
+        return execute(f"{name}.mlp", z, lambda z: drop(self._feed(z, context)))
 
     def _feed(self, z: Tensor, context: BlockContext) -> Tensor:
         x = self.mlp_norm(z, context.mlp)

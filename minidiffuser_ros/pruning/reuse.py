@@ -7,11 +7,14 @@ A branch's output d is added to the stream: h += d. Where it is pruned, h += tau
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, reduce
+from itertools import groupby
+from operator import itemgetter
 
 import torch
 from torch import Tensor
 
-from minidiffuser_ros.model.neck import BlockExecutor
+from minidiffuser_ros.model.neck import BlockExecutor, Branch
 from minidiffuser_ros.pruning.units import PrunableUnits, kind_of
 
 
@@ -25,6 +28,7 @@ class ActivationCache:
     def __init__(self, shared: bool = True) -> None:
         self._key: Callable[[str], str] = kind_of if shared else str
         self._buffers: dict[str, Tensor] = {}
+        self._sums: dict[tuple[str, ...], Tensor | None] = {}
 
     def get(self, name: str) -> Tensor | None:
         """What a pruned branch of this name adds; None for nothing."""
@@ -33,34 +37,58 @@ class ActivationCache:
     def put(self, name: str, output: Tensor) -> None:
         """Keep what a branch of this name has just added."""
         self._buffers[self._key(name)] = output
+        self._sums.clear()
+
+    def sum_of(self, names: tuple[str, ...]) -> Tensor | None:
+        """What pruned branches of these names add together; added up once until something else is kept."""
+        if names not in self._sums:
+            kept = [buffer for buffer in map(self.get, names) if buffer is not None]
+            self._sums[names] = reduce(torch.add, kept) if kept else None
+        return self._sums[names]
 
 
 def prune_then_reuse(units: PrunableUnits, pruned: Sequence[bool], cache: ActivationCache) -> BlockExecutor:
-    """An executor for one step: `pruned` [U] branches are not computed."""
-    decision = dict(zip(units.names, pruned, strict=True))
+    """An executor for one step: `pruned` [U] branches are not computed.
 
-    def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
-        if not decision[name]:
-            output = branch()
+    Branches that are reused one after the other are added together, where the first of them stands: what a pruned step
+    still costs is then a lookup a branch and an addition.
+    """
+    reused = _runs(units.names, tuple(pruned))
+
+    def execute(name: str, stream: Tensor, branch: Branch) -> Tensor:
+        run = reused.get(name)
+        if run is None:
+            output = branch(stream)
             cache.put(name, output)
-            return output
-        kept = cache.get(name)
-        return NOTHING if kept is None else kept
+            return stream + output
+        kept = cache.sum_of(run) if run else None
+        return stream if kept is None else stream + kept
 
     return execute
+
+
+@lru_cache(maxsize=1024)  # a mask's steps are much alike, and a pruned step is short
+def _runs(names: tuple[str, ...], pruned: tuple[bool, ...]) -> dict[str, tuple[str, ...]]:
+    """Of each pruned branch those that are reused with it: the first of a run has them all, the others none."""
+    found: dict[str, tuple[str, ...]] = {}
+    for reuse, group in groupby(zip(names, pruned, strict=True), key=itemgetter(1)):
+        if reuse:
+            run = tuple(name for name, _ in group)
+            found |= dict.fromkeys(run, ()) | {run[0]: run}
+    return found
 
 
 def gated(units: PrunableUnits, gates: Tensor, cache: ActivationCache) -> BlockExecutor:
     """The same with gradients, for gates [B, U] in [0, 1] of many observations, 1 = reuse: every branch is computed."""
     columns = dict(zip(units.names, gates.unbind(-1), strict=True))
 
-    def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
-        output = branch()
+    def execute(name: str, stream: Tensor, branch: Branch) -> Tensor:
+        output = branch(stream)
         gate = columns[name].view(-1, *[1] * (output.ndim - 1)).to(output.dtype)
         kept = cache.get(name)
         output = (1.0 - gate) * output if kept is None else torch.lerp(output, kept, gate)
         cache.put(name, output)
-        return output
+        return stream + output
 
     return execute
 
@@ -85,14 +113,11 @@ def recorded_steps(outputs: list[dict[str, Tensor]], steps: int) -> Iterator[Blo
     """Executors that compute everything and put what each branch of each step adds into `outputs`."""
 
     def executor(kept: dict[str, Tensor]) -> BlockExecutor:
-        def execute(name: str, branch: Callable[[], Tensor]) -> Tensor:
-            kept[name] = branch()
-            return kept[name]
+        def execute(name: str, stream: Tensor, branch: Branch) -> Tensor:
+            kept[name] = branch(stream)
+            return stream + kept[name]
 
         return execute
 
     outputs.extend({} for _ in range(steps))
     return map(executor, outputs[-steps:])
-
-
-NOTHING = torch.zeros(())

@@ -15,7 +15,7 @@ from minidiffuser_ros.diffusion.sampler import SamplerConfig, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from minidiffuser_ros.model.layers import FilmContext
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs, MiniDiffuser
-from minidiffuser_ros.model.neck import Places
+from minidiffuser_ros.model.neck import Places, run_block
 from minidiffuser_ros.model.rope import rope_angles, rotate
 
 
@@ -79,7 +79,7 @@ def test_tokens_of_one_sample_see_each_other_and_no_other_sample(network: MiniDi
 
     def run(z: Tensor) -> Tensor:
         places = Places(positions, block.angles(positions))
-        return block(z, places, block.context(context), condition.neck[1], lambda _, branch: branch(), "")
+        return block(z, places, block.context(context), condition.neck[1], run_block, "")
 
     before = run(z)
     z = z.clone()
@@ -188,7 +188,7 @@ def test_the_neck_sees_where_things_lie_relative_to_each_other_only(network: Min
         tokens = one_patch.encode(inputs).neck[0]
         where = (positions + offset).unsqueeze(2)
         block = one_patch.neck[0]
-        return block(z, Places(where, block.angles(where)), block.context(context), tokens, lambda _, b: b(), "")
+        return block(z, Places(where, block.angles(where)), block.context(context), tokens, run_block, "")
 
     torch.testing.assert_close(run(torch.zeros(3)), run(shift), atol=1e-3, rtol=1e-3)
 

@@ -68,9 +68,9 @@ def test_every_branch_of_the_neck_can_be_pruned_and_none_is_then_computed(varian
     sampler, condition = sampler_of(variant)
     named: list[str] = []
 
-    def nothing(name: str, branch: object) -> torch.Tensor:
+    def nothing(name: str, stream: torch.Tensor, branch: object) -> torch.Tensor:
         named.append(name)
-        return torch.zeros(())
+        return stream
 
     steps: list[BlockExecutor] = [nothing] * SAMPLER.num_inference_steps
     none = sampler.keyposes(condition, 3, Walk(SAMPLER, executors=steps))
