@@ -41,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrate-only", action="store_true",
         help="train nothing, only measure what is usual of the answers of the pruner that is there, or of the policy",
     )  # fmt: skip
+    parser.add_argument(
+        "--teacher", default="expert",
+        help="whose actions are right: expert, or policy for its own whole walk from the same noise (default: expert)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and noise (default: 0)")
     parser.add_argument("--threads", type=int, default=2, help="torch threads (default: 2)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -64,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads)
     config = PruningConfig(
         rate=args.rate, steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate,
-        fraction=args.fraction, shared=not args.own_buffers, per_branch=args.rate_per_branch, seed=args.seed,
+        fraction=args.fraction, shared=not args.own_buffers, per_branch=args.rate_per_branch,
+        teacher=args.teacher, seed=args.seed,
         sampler=SamplerConfig(args.sampler, args.sampler_steps),
     )  # fmt: skip
     policy = load_any_policy(args.checkpoint, args.device)

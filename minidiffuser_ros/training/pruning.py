@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ from minidiffuser_ros.pruning.reuse import gated_steps
 from minidiffuser_ros.pruning.schedules import evenly_computed
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
+Teacher = Literal["expert", "policy"]
+
 
 @dataclass(frozen=True)
 class PruningConfig:
@@ -38,8 +40,9 @@ class PruningConfig:
 
     fraction: of the training data that is looked at. shared: one buffer for all branches of a kind; per_branch: the
     rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations. sampler: of the
-    walk that is pruned. warm_start_steps: of imitating a schedule that does not look, before; 0 begins by computing
-    everything.
+    walk that is pruned. teacher: whose action a pruned walk is held against, the expert's (eq. 9) or that of the
+    policy's own whole walk from the same noise. warm_start_steps: of imitating a schedule that does not look, before;
+    0 begins by computing everything.
     """
 
     rate: float = 0.91
@@ -54,6 +57,7 @@ class PruningConfig:
     fraction: float = 0.05
     shared: bool = True
     per_branch: bool = False
+    teacher: Teacher = "expert"
     seed: int = 0
     sampler: SamplerConfig = field(default_factory=lambda: SamplerConfig("ddpm", 100))
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
@@ -62,6 +66,8 @@ class PruningConfig:
         require_positive(self, ("steps", "batch_size", "learning_rate", "fraction", "clip_norm"))
         if not 0.0 <= self.rate < 1.0:
             raise ConfigurationError(f"rate must lie in [0, 1), got {self.rate}")
+        if self.teacher not in get_args(Teacher):
+            raise ConfigurationError(f"teacher must be one of {', '.join(get_args(Teacher))}, got '{self.teacher}'")
 
 
 class Demonstrations(Protocol):
@@ -139,11 +145,21 @@ class PrunerTrainer:
         batch = self.data.batch(indices)
         condition = self._encoded(batch)
         gates = straight_through(self.pruner(observation_embedding(condition)))
+        noise = generator.get_state()
+        actions = self.walk(condition, gates, generator)
         losses = {
-            "fidelity": fidelity_loss(self.walk(condition, gates, generator), self.sampler.expert(batch)),
+            "fidelity": fidelity_loss(actions, self._taught(batch, condition, gates, generator.set_state(noise))),
             "sparsity": sparsity_loss(gates, self.config.rate, self.config.per_branch),
         }
         return losses, gates
+
+    @torch.no_grad()
+    def _taught(self, batch: Any, condition: Any, gates: Tensor, generator: torch.Generator) -> Tensor:
+        """What pruned walks should end at [B, ...]; generator: as it was before them."""
+        if self.config.teacher == "expert":
+            return self.sampler.expert(batch)
+        whole: Tensor = self.walk(condition, torch.zeros_like(gates), generator)
+        return whole.squeeze(1)
 
     def walk(self, condition: Any, gates: Tensor, generator: torch.Generator) -> Tensor:
         """Samples [B, 1, S], in the units of diffusion, that the policy ends at under the gates [B, K, U]."""

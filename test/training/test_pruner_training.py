@@ -71,6 +71,16 @@ def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: P
         PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data()).resume(tmp_path)
 
 
+def test_a_pruner_taught_by_the_whole_walk_that_computes_everything_has_nothing_to_learn() -> None:
+    taught = PrunerTrainer(replace(SHORT, teacher="policy"), policy(), small_data())
+    losses = taught.step()
+    assert losses["pruned"] == 0.0
+    assert losses["fidelity"] == pytest.approx(0.0, abs=1e-5)
+    assert PrunerTrainer(SHORT, policy(), small_data()).step()["fidelity"] > 0.1
+    with pytest.raises(ConfigurationError, match="teacher must be one of expert, policy, got 'crowd'"):
+        replace(SHORT, teacher="crowd")  # type: ignore[arg-type]
+
+
 def test_the_walk_in_training_is_the_walk_in_use() -> None:
     trained = policy()
     trainer, data = PrunerTrainer(SHORT, trained, small_data()), small_data()
