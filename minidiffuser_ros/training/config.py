@@ -55,7 +55,7 @@ class TrainingConfig:
     checkpoint_every: int = 200
     validate_every: int = 500
     validation_steps: int = 128
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         counts = (
