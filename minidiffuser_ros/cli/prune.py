@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose actions are right: expert, or policy for its own whole walk from the same noise (default: expert)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="seed of samples and noise (default: 0)")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads; more are for an idle machine (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads, more where the machine is idle (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 

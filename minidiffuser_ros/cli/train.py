@@ -55,7 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint-every", type=int, default=200, help="steps between saved states (default: 200)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
     parser.add_argument(
-        "--threads", type=int, default=1, help="torch threads of each process; more are for an idle machine (default: 1)"
+        "--threads",
+        type=int,
+        default=1,
+        help="torch threads of each process, more where the machine is idle (default: 1)",
     )
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-samples", type=int, default=1, help="M, noised sequences an observation (default: 1)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="peak of the cosine (default: 1e-3)")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and noise (default: 0)")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads; more are for an idle machine (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, help="threads, more where the machine is idle (default: 1)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 
