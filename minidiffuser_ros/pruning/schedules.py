@@ -29,8 +29,22 @@ def evenly_computed(units: PrunableUnits, rate: float) -> Tensor:
 
     The last step counts most: what it says is where the walk ends.
     """
-    count = max(1, round((1.0 - rate) * units.steps))
-    computed = torch.linspace(units.steps - 1, 0 if count > 1 else units.steps - 1, count).round().long()
+    return late_computed(units, rate, 1.0)
+
+
+def late_computed(units: PrunableUnits, rate: float, lateness: float) -> Tensor:
+    """As `evenly_computed`, at steps that lie the denser towards the end the larger lateness is, from 1 on.
+
+    The i-th of n computed steps, counted from the last, lies (i / (n - 1))^lateness of the walk before it. Infinite:
+    the first step, and the last n - 1.
+    """
+    if lateness < 1.0:
+        raise ConfigurationError(f"lateness must be at least 1, got {lateness}")
+    count, last = max(1, round((1.0 - rate) * units.steps)), units.steps - 1
+    wanted = (last * (1.0 - torch.linspace(0.0, 1.0, count, dtype=torch.float64) ** lateness)).round().long().tolist()
+    computed = [last]
+    for step in wanted[1:]:
+        computed.append(min(step, computed[-1] - 1))
     mask = torch.ones(units.shape, dtype=torch.bool)
     mask[computed] = False
     return mask

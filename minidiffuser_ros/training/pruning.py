@@ -28,10 +28,11 @@ from minidiffuser_ros.pruning.pruner import (
     straight_through,
 )
 from minidiffuser_ros.pruning.reuse import gated_steps
-from minidiffuser_ros.pruning.schedules import evenly_computed
+from minidiffuser_ros.pruning.schedules import late_computed
 from minidiffuser_ros.training.state import STATE, load_state, refusal, save_state
 
 Teacher = Literal["expert", "policy"]
+LATENESS = (1.0, 1.4, 2.0, 3.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class PruningConfig:
     rate holds for every branch by itself. Both defaults are the paper's, their opposites its ablations. sampler: of the
     walk that is pruned. teacher: whose action a pruned walk is held against, the expert's (eq. 9) or that of the
     policy's own whole walk from the same noise. warm_start_steps: of imitating a schedule that does not look, before;
-    0 begins by computing everything.
+    0 begins by computing everything. The schedule is the one of LATENESS whose walk ends closest to the whole one.
     """
 
     rate: float = 0.91
@@ -106,7 +107,22 @@ class PrunerTrainer:
         )
         self.step_number = 0
         if config.warm_start_steps:
-            self._imitate(evenly_computed(units, config.rate).to(policy.device))
+            self._imitate(self.start_schedule())
+
+    @torch.no_grad()
+    def start_schedule(self) -> Tensor:
+        """The mask [K, U] that training begins from, of those that do not look at the observation."""
+        units, c = self.pruner.units, self.config
+        condition = self._encoded(self.data.batch(self.indices[: c.batch_size]))
+        gates = torch.zeros(len(self.indices[: c.batch_size]), *units.shape, device=self.policy.device)
+
+        def walked(gates: Tensor) -> Tensor:
+            return self.walk(condition, gates, torch.Generator().manual_seed(c.seed))
+
+        whole = walked(gates).squeeze(1)
+        masks = [late_computed(units, c.rate, lateness).to(gates) for lateness in LATENESS]
+        errors = [float(fidelity_loss(walked(mask.expand_as(gates)), whole)) for mask in masks]
+        return masks[errors.index(min(errors))].bool()
 
     def _imitate(self, mask: Tensor) -> None:
         """Begin from a schedule that does not look: from a walk that goes astray no gradient tells the way back."""

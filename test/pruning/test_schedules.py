@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from minidiffuser_ros.pruning.schedules import (
     block_adaptive_schedule,
     evenly_computed,
     fixed_schedule,
+    late_computed,
     random_schedule,
     uniform_schedule,
     updates_by_similarity,
@@ -33,6 +35,26 @@ def test_evenly_computed_steps_end_with_the_last(rate: float, computed: list[int
     found = (~mask).all(1).nonzero().flatten().tolist()
     assert found == computed
     assert mask.sum() == (12 - len(found)) * 4
+
+
+@pytest.mark.parametrize(
+    ("lateness", "computed"), [(1.0, [0, 4, 7, 11]), (2.0, [0, 6, 10, 11]), (math.inf, [0, 9, 10, 11])]
+)
+def test_late_steps_lie_denser_towards_the_end(lateness: float, computed: list[int]):
+    assert (~late_computed(UNITS, 2 / 3, lateness)).all(1).nonzero().flatten().tolist() == computed
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.5, 0.91])
+@pytest.mark.parametrize("lateness", [1.0, 1.4, 3.0, math.inf])
+def test_however_late_as_many_steps_are_computed(rate: float, lateness: float):
+    mask = late_computed(UNITS, rate, lateness)
+    assert mask.sum() == evenly_computed(UNITS, rate).sum()
+    assert not mask[-1].any()
+
+
+def test_a_schedule_that_leans_to_the_beginning_is_refused():
+    with pytest.raises(ConfigurationError, match=r"lateness must be at least 1, got 0\.5"):
+        late_computed(UNITS, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 0.91, 1.0])

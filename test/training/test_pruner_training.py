@@ -18,8 +18,8 @@ from minidiffuser_ros.policy.policy import Policy
 from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import PrunerConfig
-from minidiffuser_ros.pruning.schedules import evenly_computed
-from minidiffuser_ros.training.pruning import PrunerTrainer, PruningConfig
+from minidiffuser_ros.pruning.schedules import late_computed
+from minidiffuser_ros.training.pruning import LATENESS, PrunerTrainer, PruningConfig
 
 SHORT = PruningConfig(
     rate=0.7, steps=12, batch_size=4, fraction=1.0, learning_rate=5e-3, warm_start_steps=0,
@@ -54,7 +54,23 @@ def test_the_share_that_is_reused_goes_to_the_rate_asked_for(per_branch: bool) -
 def test_a_warm_start_is_the_schedule_that_does_not_look() -> None:
     trainer = PrunerTrainer(replace(SHORT, warm_start_steps=300), policy(), small_data())
     masks = trainer.pruner.masks(trainer._embeddings)
-    assert (masks == evenly_computed(trainer.pruner.units, SHORT.rate)).float().mean() > 0.97
+    assert (masks == trainer.start_schedule()).float().mean() > 0.97
+
+
+@torch.no_grad()
+def test_training_starts_from_the_schedule_whose_walk_ends_closest_to_the_whole_one() -> None:
+    trainer, data = PrunerTrainer(replace(SHORT, batch_size=6, rate=0.4), policy(), small_data()), small_data()
+    condition = trainer.policy.network.encode(data.batch(trainer.indices[:6]).inputs)
+
+    def end(mask: torch.Tensor) -> torch.Tensor:
+        return trainer.walk(condition, mask.float().expand(6, -1, -1), torch.Generator().manual_seed(SHORT.seed))
+
+    units, started = trainer.pruner.units, trainer.start_schedule()
+    whole = end(torch.zeros(units.shape))
+    masks = [late_computed(units, 0.4, lateness) for lateness in LATENESS]
+    errors = [float((end(mask) - whole).norm(dim=-1).mean()) for mask in masks]
+    assert float((end(started) - whole).norm(dim=-1).mean()) == pytest.approx(min(errors), rel=1e-4)
+    assert max(errors) > min(errors)
 
 
 def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: Path) -> None:
