@@ -9,8 +9,9 @@ from typing import Any
 
 from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.contract.files import replace_file
-from minidiffuser_ros.evaluation.card_commands import evaluation_command, training_command
+from minidiffuser_ros.evaluation.card_commands import evaluation_command, pruning_command, training_command
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, load_checkpoint
+from minidiffuser_ros.policy.pruned import PRUNER, PrunedConfig, pruner_config
 from minidiffuser_ros.simulation.shifts import SPLITS
 
 CARD = "README.md"
@@ -26,6 +27,7 @@ def write_model_card(folder: Path, reports: Sequence[Report], recipe: str = "") 
     was trained.
     """
     config, _ = load_checkpoint(folder)
+    pruner = pruner_config(folder) if (folder / PRUNER).exists() else None
     try:
         training = json.loads((folder / "training.json").read_text())
         sections = [
@@ -34,7 +36,8 @@ def write_model_card(folder: Path, reports: Sequence[Report], recipe: str = "") 
             *_elsewhere(reports[1:]),
             *_training(config, training),
             *_interface(config),
-            *_commands(config, training, reports, recipe),
+            *_pruner(pruner),
+            *_commands(config, training, pruner, reports, recipe),
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/training.json does not say how the policy was trained: {error!r}") from None
@@ -150,8 +153,30 @@ def _interface(config: PolicyConfig) -> list[str]:
     ]
 
 
-def _commands(config: PolicyConfig, training: Mapping[str, Any], reports: Sequence[Report], recipe: str) -> list[str]:
-    commands = [training_command(config, training["config"]), *map(evaluation_command, reports)]
+def _pruner(pruner: PrunedConfig | None) -> list[str]:
+    if pruner is None:
+        return []
+    walk = f"{pruner.sampler.num_inference_steps} {pruner.sampler.kind.upper()} steps"
+    return [
+        f"A pruner lies beside it: with `sampler` set to `sag` {pruner.rate:.0%} of the denoiser's branches are "
+        f"reused instead of computed, in a walk of {walk} "
+        "(docs/pruning.md).",
+        "",
+    ]
+
+
+def _commands(
+    config: PolicyConfig,
+    training: Mapping[str, Any],
+    pruner: PrunedConfig | None,
+    reports: Sequence[Report],
+    recipe: str,
+) -> list[str]:
+    commands = [
+        training_command(config, training["config"]),
+        *([pruning_command(pruner)] if pruner else []),
+        *map(evaluation_command, reports),
+    ]
     whole = [f"    {recipe}", "", "or by themselves:", ""] if recipe else []
     return ["## The same again", "", *whole, *(f"    {command}" for command in commands)]
 

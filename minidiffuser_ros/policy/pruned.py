@@ -22,6 +22,7 @@ from minidiffuser_ros.pruning.pruner import DiffusionPruner, PrunerConfig, obser
 
 PrunablePolicy = Policy | ActionSequencePolicy
 PRUNER = "pruner"  # the folder below that of the policy
+REQUIRED = {"policy", "observation_width", "rate"}  # of its config
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class PrunedWalks:
     def load(cls, folder: Path, policy: PrunablePolicy) -> PrunedWalks:
         """The pruner in the folder of a policy. Raises CheckpointError where there is none, or of another policy."""
         path = folder / PRUNER
-        required = {"policy", "observation_width", "rate"}
-        config, weights = read_checkpoint(path, PrunedConfig, required, f"train one with `minidiffuser prune {folder}`")
+        config, weights = read_checkpoint(path, PrunedConfig, REQUIRED, f"train one with `minidiffuser prune {folder}`")
         if config.policy != fingerprint(folder):
             raise CheckpointError(f"{path} was trained for other weights than those in {folder}: train it again")
         try:
@@ -78,6 +78,11 @@ class PrunedWalks:
         except (RuntimeError, ConfigurationError) as error:
             raise CheckpointError(f"{path / WEIGHTS} does not fit {CONFIG}: {str(error).splitlines()[0]}") from None
         return cls(config, pruner.to(policy.device))
+
+
+def pruner_config(folder: Path) -> PrunedConfig:
+    """What the pruner in the folder of a policy was trained for. Raises CheckpointError where there is none."""
+    return read_checkpoint(folder / PRUNER, PrunedConfig, REQUIRED, f"train one with `minidiffuser prune {folder}`")[0]
 
 
 def is_sequence_policy(folder: Path) -> bool:

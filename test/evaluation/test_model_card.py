@@ -11,9 +11,11 @@ import pytest
 
 from minidiffuser_ros.cli.main import build_parser
 from minidiffuser_ros.contract.errors import CheckpointError
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.diffusion.schedule import ScheduleConfig
 from minidiffuser_ros.evaluation.model_card import reports_in, write_model_card
 from minidiffuser_ros.policy.checkpoint import PolicyConfig, save_checkpoint
+from minidiffuser_ros.policy.pruned import PRUNER, PrunedConfig
 
 RATE = {"success": 0.5, "low": 0.4, "high": 0.6, "n": 10}
 EXPERT = {"success": 1.0, "low": 0.9, "high": 1.0, "n": 10}
@@ -94,6 +96,17 @@ def test_the_commands_that_are_quoted_are_commands_and_say_what_was_set(tmp_path
     assert train.schedule == "flow_matching"
     assert (looks.shift, looks.live, looks.episodes, looks.seed) == ("looks", False, 10, 100000)
     assert (graph.live, graph.tasks) == (True, ["push_button", "turn_tap"])
+
+
+def test_a_pruner_beside_the_policy_is_named_with_its_command(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path)
+    assert "A pruner" not in write_model_card(folder, [report()]).read_text()
+    save_checkpoint(folder / PRUNER, PrunedConfig("hash", 8, 0.6, False, SamplerConfig("ddim", 10)), {})
+    text = write_model_card(folder, [report()]).read_text()
+    assert "60% of the denoiser's branches are reused instead of computed, in a walk of 10 DDIM steps" in text
+    (line,) = [line.strip() for line in text.splitlines() if line.startswith("    minidiffuser prune")]
+    prune = build_parser("prune").parse_args(shlex.split(line)[1:])
+    assert (prune.rate, prune.sampler, prune.sampler_steps, prune.own_buffers) == (0.6, "ddim", 10, True)
 
 
 def test_a_folder_without_a_record_is_refused_saying_so(tmp_path: Path) -> None:
