@@ -28,7 +28,7 @@ ENV := source ./env.sh &&
 # A domain of its own for each run, so that two runs on one machine never hear each other.
 ENV_RUN := $(ENV) export ROS_DOMAIN_ID=$$((RANDOM % 100 + 1)) &&
 
-.PHONY: help build format check test demo policy policy-tabletop clean
+.PHONY: help build format check test demo policy policy-tabletop policy-push-t clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -99,6 +99,15 @@ policy-tabletop: build ## the policy of all tasks from nothing, on two cores or 
 	install -D -m 644 -t models/tabletop $(addprefix $(TABLETOP)/,$(POLICY_FILES)) $(TABLETOP)/eval_*.json
 	for part in pruner trust; do \
 	  install -D -m 644 -t models/tabletop/$$part $(TABLETOP)/$$part/{config.json,model.safetensors}; done
+
+policy-push-t: build ## the transformer that pushes a T, and its pruner, from nothing; an hour of two cores
+	$(ENV_RUN) python benchmarks/push_t_demonstrations.py data/push_t --count 700
+	$(ENV_RUN) python benchmarks/push_t_demonstrations.py data/push_t --seed 210000 --count 160 --near
+	$(ENV_RUN) minidiffuser train-actions data/push_t --features push_t --out runs/push_t --width 64 --horizon 10 \
+	  --state-mlp 256 256 256 --prediction sample --learning-rate 1.5e-3 --steps 30000
+	$(ENV_RUN) minidiffuser prune runs/push_t --data data/push_t --own-buffers --teacher policy --steps 60 --batch-size 16
+	install -D -m 644 -t models/push_t runs/push_t/{model.safetensors,config.json,training.json}
+	install -D -m 644 -t models/push_t/pruner runs/push_t/pruner/{config.json,model.safetensors}
 
 clean: ## remove what was built or made by runs; keeps the environment, data/ and models/
 	rm -rf build install log out .pytest_cache .ruff_cache .mypy_cache *.egg-info

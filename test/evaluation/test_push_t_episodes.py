@@ -23,13 +23,14 @@ from minidiffuser_ros.policy.action_sequence import (
     ActionSequencePolicy,
     ValueRange,
 )
-from minidiffuser_ros.policy.pruned import is_sequence_policy
+from minidiffuser_ros.policy.pruned import PrunedWalks, is_sequence_policy
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.simulation.push_t import FIELD, GOAL_POSE, PushT, Snapshot
 from minidiffuser_ros.simulation.push_t_view import PushTView
 
 pytest.importorskip("gym_pusht", reason="Push-T needs gym-pusht")
 SEED, VIEW = 300_000, PushTView()
+SHIPPED = Path(__file__).parents[2] / "models" / "push_t"
 STATES = np.array([[100.0, 120.0, 200.0, 210.0, angle] for angle in (0.3, 0.4)])
 
 
@@ -170,3 +171,13 @@ def test_the_comparison_plays_push_t_with_every_method(tmp_path: Path, policy: A
     assert len(played.denoise_ms) == len(played.pruned) == 38  # 300 steps, eight a decision
     assert played.score is not None
     assert 0.0 <= played.score <= 1.0
+
+
+@pytest.mark.slow
+def test_the_shipped_policy_brings_the_block_home_with_nine_tenths_of_its_walk_pruned(field: PushT) -> None:
+    shipped = ActionSequencePolicy.load(SHIPPED)
+    shipped.plan = PrunedWalks.load(SHIPPED, shipped).walk
+    seen: list[SequenceDecision] = []
+    covered = [play(field, shipped, 150_000 + index, seen.append).coverage for index in range(2)]
+    assert sum(covered) > 1.5, covered
+    assert all(abs(decision.pruned - 0.91) < 0.016 for decision in seen)
