@@ -121,9 +121,7 @@ POLICY = Bringup(
     "run a trained policy on the arm, simulated or real",
     (
         *ROBOT_ARGUMENTS,
-        Argument(
-            "checkpoint", "models/tabletop_small", "folder of the trained policy, or a name below the package's own"
-        ),
+        Argument("checkpoint", "models/tabletop", "folder of the trained policy, or a name below the package's own"),
         Argument("task", "", "task that the simulation lays out first; empty: the simulator's own choice"),
         Argument("seed", "0", "seed of the first layout"),
         Argument("dry_run", AUTO, "decide and check but do not move; auto: on for hardware", (AUTO, *SWITCH)),

@@ -16,7 +16,7 @@ from minidiffuser_ros.contract.errors import ConfigurationError, ConnectionLostE
 if TYPE_CHECKING:
     from minidiffuser_ros.cli.live import LiveRun, LiveTable
 
-HELP = "perform sentences of every task on a simulated arm, through the whole ROS graph"
+HELP = "perform sentences of several tasks on a simulated arm, through the whole ROS graph"
 EPILOG = """examples:
   minidiffuser demo
   minidiffuser demo --episodes 2 --checkpoint models/tabletop_small --out out/quick
@@ -27,7 +27,7 @@ each decision, with candidates and choice) and graph.log (the output of all node
 
 exit codes: 0 enough episodes succeeded, 1 they did not or the graph failed, 2 bad input, 130 after Ctrl-C
 """
-TASKS = ("push_button", "stack_pair")
+TASKS = ("push_button", "stack_pair", "open_drawer", "put_item_in_drawer", "meat_off_grill", "sweep_to_dustpan")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results (default: out/demo)")
     parser.add_argument("--episodes", type=int, default=6, metavar="N", help="episodes, tasks in turn (default: 6)")
     parser.add_argument("--tasks", nargs="+", default=TASKS, help=f"played in turn (default: {' '.join(TASKS)})")
-    parser.add_argument(
-        "--checkpoint", default="models/tabletop_small", help="trained policy (default: models/tabletop_small)"
-    )
+    parser.add_argument("--checkpoint", default="models/tabletop", help="trained policy (default: models/tabletop)")
     parser.add_argument("--seed", type=int, default=100000, help="seed of the first episode (default: 100000)")
     parser.add_argument(
         "--require", type=float, default=0.66, metavar="F", help="fraction that must succeed (default: 0.66)"

@@ -108,7 +108,7 @@ def all_findings(args: argparse.Namespace, groups: frozenset[str]) -> Iterator[F
             args.calibration or view.calibration, tuple(view.cameras) or ObservationSpec().cameras
         )
     if "policy" in groups:
-        yield from policy_findings(args.checkpoint or view.checkpoint or "models/tabletop_small", view.spec)
+        yield from policy_findings(args.checkpoint or view.checkpoint or "models/tabletop", view.spec)
 
 
 def is_hardware(robot_ip: str) -> bool:

@@ -16,6 +16,7 @@ from spinning import eventually
 
 import minidiffuser_ros.cli.live
 from minidiffuser_ros.bringup_runner import ProcessSpec
+from minidiffuser_ros.cli.demo import TASKS
 from minidiffuser_ros.cli.live import NODES, LiveTable
 from minidiffuser_ros.cli.main import main
 
@@ -37,7 +38,7 @@ def start_demo(out: Path, *arguments: str, scripted: bool = True) -> subprocess.
     return start_marked(*program, "demo", "--out", str(out), *checkpoint, *arguments)
 
 
-def test_the_demo_plays_all_tasks_and_leaves_results_and_no_process(tmp_path: Path) -> None:
+def test_the_demo_plays_its_tasks_in_turn_and_leaves_results_and_no_process(tmp_path: Path) -> None:
     process = start_demo(tmp_path, "--episodes", "2", "--require", "1.0")
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
@@ -102,13 +103,14 @@ def test_bad_input_starts_nothing_and_exits_with_2(tmp_path: Path, arguments: tu
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-def test_the_shipped_policy_performs_a_sentence_of_each_task(tmp_path: Path) -> None:
-    process = start_demo(tmp_path, "--episodes", "4", "--require", "0.5", scripted=False)
+def test_the_shipped_policy_performs_sentences_of_several_tasks(tmp_path: Path) -> None:
+    process = start_demo(tmp_path, "--episodes", "4", "--require", "0.75", scripted=False)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     episodes = json.loads((tmp_path / "summary.json").read_text())["episodes"]
-    # One of the two of a task may fail: the policy is measured elsewhere, here the graph is.
-    assert {episode["task"] for episode in episodes if episode["success"]} == {"push_button", "stack_pair"}
+    # One of them may fail: the policy is measured elsewhere, here the graph is.
+    assert [episode["task"] for episode in episodes] == list(TASKS[:4])
+    assert sum(episode["success"] for episode in episodes) >= 3
     assert all(episode["latency_ms"]["denoise"] > 0.0 for episode in episodes)
 
 
