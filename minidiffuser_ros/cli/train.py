@@ -47,11 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="start", metavar="POLICY",
         help="begin with the weights of this checkpoint, such as a shipped one, instead of random ones",
     )  # fmt: skip
-    parser.add_argument(
-        "--second-walk",
-        action="store_true",
-        help="denoise positions a second time, told the rotation that the first walk ended at",
-    )
     parser.add_argument("--history", action="store_true", help="show the network the tool one keypose earlier")
     parser.add_argument("--experts", type=int, default=0, help="MLPs between which the noise level chooses (0: one)")
     parser.add_argument("--loss", default="l1", help="l1 or l2, of what is diffused (default: l1)")
@@ -106,9 +101,7 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
     )  # fmt: skip
     make_folder(args.out)
     torch.set_num_threads(config.threads)
-    model = replace(
-        named_config(args.network), num_experts=args.experts, history=args.history, second_walk=args.second_walk
-    )
+    model = replace(named_config(args.network), num_experts=args.experts, history=args.history)
     if model.rotation == "diffused":
         config = with_actor_weights(config)
     training, held_out = load_split(args.data, model.rotation_bins)

@@ -18,7 +18,6 @@ def training_command(policy: PolicyConfig, used: Mapping[str, Any]) -> str:
     """`minidiffuser train` with every setting that it can be given; used: the training's own settings."""
     said = {flag: used[name] for name, flag in TRAINING_FLAGS.items() if used.get(name) is not None}
     words = [f"--{flag} {value}" for flag, value in {**said, "schedule": policy.schedule.beta_schedule}.items()]
-    words += ["--second-walk"] * policy.model.second_walk
     return " ".join(["minidiffuser train DATA --out POLICY", *words])
 
 

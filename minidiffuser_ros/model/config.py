@@ -35,9 +35,6 @@ class MiniDiffuserConfig:
     backbone `flat`: no U-Net but one grid of `grid_size`, a block of global attention for each of `encoder_channels`,
     which are then equal, and no decoder; `neck_levels` and `head_levels` count these blocks.
 
-    second_walk: positions are denoised twice, the second time told the rotation that was classified where the first
-    walk ended. What is held is let down beside where the hand will be, on the side that only the rotation says.
-
     rotation `diffused`: position and rotation are denoised together and the gripper is read from the same token
     (3D Diffuser Actor); no `head_levels`, and `rotation_bins` means nothing.
     """
@@ -72,7 +69,6 @@ class MiniDiffuserConfig:
     backbone: Backbone = "unet"
     history: bool = False
     rotation: RotationOutput = "bins"
-    second_walk: bool = False
 
     @property
     def sample_size(self) -> int:
@@ -108,10 +104,6 @@ class MiniDiffuserConfig:
         if self.rotation == "diffused" and self.head_levels:
             raise ConfigurationError(
                 f"rotation 'diffused' has no classification heads and needs head_levels (), got {self.head_levels}"
-            )
-        if self.second_walk and self.rotation == "diffused":
-            raise ConfigurationError(
-                "second_walk is told rotations that are classified: leave it out where they are diffused"
             )
         self._check_levels()
 

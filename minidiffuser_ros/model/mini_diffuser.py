@@ -96,10 +96,6 @@ class MiniDiffuser(nn.Module):
         self.neck = nn.ModuleList(NeckBlock(channels[i], config) for i in config.neck_levels)
         self.head_blocks = nn.ModuleList(NeckBlock(channels[i], config, noisy=False) for i in config.head_levels)
         self.sample = _embedding(POSITION + config.sample_size, width)
-        self.in_hand = nn.Linear(width, POSITION) if config.second_walk else None
-        if self.in_hand is not None:
-            nn.init.zeros_(self.in_hand.weight)  # so that a network without it can be gone on from
-            nn.init.zeros_(self.in_hand.bias)
         classifies = config.rotation == "bins"
         self.head_sample = _embedding(2 * POSITION, width) if classifies else None
         self.displacement = nn.Sequential(nn.LayerNorm(width), Mlp(width, 1, 3))
@@ -158,24 +154,14 @@ class MiniDiffuser(nn.Module):
         return [orders[i % len(orders)] for i in range(len(self.config.encoder_channels))]
 
     def denoise(
-        self,
-        condition: Condition,
-        noisy: Tensor,
-        timesteps: Tensor | Contexts,
-        execute: BlockExecutor = run_block,
-        told: Tensor | None = None,
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor = run_block
     ) -> Tensor:
         """Of noisy samples [B, M, S] the displacement in metres from each position to where it came from [B, M, 3].
 
-        timesteps: [B, M], or what `contexts_of_steps` has prepared of them. told [B, M, 7], where the config has a
-        `second_walk`: two columns of the matrix of each sample's rotation, and a one; zeros or None for nothing.
+        timesteps: [B, M], or what `contexts_of_steps` has prepared of them.
         Where rotation is diffused, what the schedule asks of its six numbers stands behind it: [B, M, 9].
         """
-        z = self._denoising(condition, noisy, timesteps, execute)
-        if told is None or self.in_hand is None:
-            return self._denoised(z)
-        beside = self.in_hand(self.displacement[0](z)).float() * REACH
-        return self._denoised(z) + turned(told, beside)
+        return self._denoised(self._denoising(condition, noisy, timesteps, execute))
 
     def denoise_and_grip(
         self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor = run_block
@@ -205,11 +191,7 @@ class MiniDiffuser(nn.Module):
         return [tuple(of_step(index, context) for context in whole) for index in range(len(steps))]
 
     def _denoising(
-        self,
-        condition: Condition,
-        noisy: Tensor,
-        timesteps: Tensor | Contexts,
-        execute: BlockExecutor,
+        self, condition: Condition, noisy: Tensor, timesteps: Tensor | Contexts, execute: BlockExecutor
     ) -> Tensor:
         """Tokens [B, M, C] of noisy samples after the neck."""
         contexts = self.contexts(condition, timesteps) if isinstance(timesteps, Tensor) else timesteps
@@ -271,17 +253,6 @@ class MiniDiffuser(nn.Module):
             z = block(z, places, context, shared, execute, f"{index}")
         out: Tensor = z.squeeze(2)
         return out
-
-
-def turned(told: Tensor, vectors: Tensor) -> Tensor:
-    """Vectors [..., 3] of the hand's frame in that of the policy, by what is told of rotations [..., 7]; 0 for nothing.
-
-    The third axis is made of the two that are told, which may be a little off.
-    """
-    first, second = told[..., :3].to(vectors), told[..., 3:6].to(vectors)
-    third = torch.linalg.cross(first, second)
-    out: Tensor = vectors[..., :1] * first + vectors[..., 1:2] * second + vectors[..., 2:] * third
-    return out
 
 
 def _embedding(numbers: int, width: int) -> nn.Sequential:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minidiffuser_ros.diffusion.sampler import Denoiser, SamplerConfig, inference_timesteps, sample
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
-from minidiffuser_ros.geometry.rotation import quat_from_six, six_from_quat
+from minidiffuser_ros.geometry.rotation import quat_from_six
 from minidiffuser_ros.model.config import POSITION
 from minidiffuser_ros.model.mini_diffuser import Condition, Contexts, MiniDiffuser
 from minidiffuser_ros.model.neck import REACH, BlockExecutor, run_block
@@ -111,7 +111,7 @@ class KeyposeSampler:
     def keyposes(self, condition: Condition, seed: int, walk: Walk | None = None) -> Sampled:
         """Candidates for the one observation of `condition`; the walk is the policy's own unless another is given."""
         if self.config.model.rotation == "bins":
-            positions = self.located(condition, seed, walk)
+            positions = self.positions(condition, seed, walk)
             return Sampled(positions[0], *self.classified(condition, positions))
         steps = self._steps(condition, walk)
         gripper = torch.empty(0)
@@ -126,25 +126,12 @@ class KeyposeSampler:
         quats = quat_from_six(keyposes[:, POSITION:].cpu().numpy())
         return Sampled(keyposes[:, :POSITION], quats, _openings(gripper[0]))
 
-    def located(self, condition: Condition, seed: int, walk: Walk | None = None) -> Tensor:
-        """Candidate positions [1, N, 3] in metres after one walk, or after two where the network is made for them.
-
-        Executors that a walk brings along serve the first one only.
-        """
-        positions = self.positions(condition, seed, walk)
-        if not self.config.model.second_walk:
-            return positions
-        again = walk if walk is None or walk.executors is None else Walk(walk.sampler)
-        return self.positions(condition, seed, again, self._told(condition, positions))
-
-    def positions(
-        self, condition: Condition, seed: int, walk: Walk | None = None, told: Tensor | None = None
-    ) -> Tensor:
-        """Where one walk ends [1, N, 3] m, of a network that diffuses nothing else; told: as of its `denoise`."""
+    def positions(self, condition: Condition, seed: int, walk: Walk | None = None) -> Tensor:
+        """Candidate positions [1, N, 3] in metres, of a network that diffuses nothing else."""
         steps = self._steps(condition, walk)
 
         def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return predict(self.network, self.scale, self.schedule, condition, noisy, *next(steps), told)
+            return predict(self.network, self.scale, self.schedule, condition, noisy, *next(steps))
 
         return self._sample(denoiser, seed, walk)
 
@@ -153,12 +140,6 @@ class KeyposeSampler:
         rotation, gripper = self.network.classify(condition, positions)
         quats = quat_from_bins(rotation[0].argmax(-1).cpu().numpy(), self.config.model.rotation_bins)
         return quats, _openings(gripper[0])
-
-    def _told(self, condition: Condition, positions: Tensor) -> Tensor:
-        """What a second walk is told of the rotations [1, N, 7] at positions [1, N, 3] m."""
-        quats, _ = self.classified(condition, positions)
-        six = torch.from_numpy(six_from_quat(quats)).to(positions).unsqueeze(0)
-        return torch.cat([six, torch.ones_like(six[..., :1])], dim=-1)
 
     def corrections(self, condition: Condition, positions: Tensor) -> Tensor:
         """How far the whole network would move each of these positions [1, N, 3] m at the least noisy step, [1, N] m.
@@ -169,8 +150,7 @@ class KeyposeSampler:
         scaled = self.scale.normalise(positions)
         step = torch.zeros(positions.shape[:-1], dtype=torch.long, device=positions.device)
         noisy = self.schedule.coefficients(step)[0] * scaled
-        told = self._told(condition, positions) if self.config.model.second_walk else None
-        prediction = predict(self.network, self.scale, self.schedule, condition, noisy, step, told=told)
+        prediction = predict(self.network, self.scale, self.schedule, condition, noisy, step)
         original, _ = self.schedule.split(prediction, noisy, step)
         distances: Tensor = torch.linalg.vector_norm(self.scale.metric(original) - positions, dim=-1)
         return distances
@@ -202,7 +182,6 @@ def predict(
     noisy: Tensor,
     timesteps: Tensor | Contexts,
     execute: BlockExecutor = run_block,
-    told: Tensor | None = None,
 ) -> Tensor:
     """What the schedule's prediction type asks for [B, M, S], from noisy samples [B, M, S], positions in box units.
 
@@ -210,8 +189,7 @@ def predict(
     translation; noise and velocities are displacements already, of a size that has nothing to do with metres. Of a
     rotation's numbers the network says what is asked for.
     """
-    moved = network.denoise(condition, scale.metric(noisy), timesteps, execute, told)
-    return _asked_for(scale, schedule, noisy, moved)
+    return _asked_for(scale, schedule, noisy, network.denoise(condition, scale.metric(noisy), timesteps, execute))
 
 
 def predict_and_grip(

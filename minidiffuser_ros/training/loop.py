@@ -50,8 +50,7 @@ class Trainer:
             self.network.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay, fused=True
         )
         self.schedule, self.scale = policy.noise_schedule(), PositionScale(policy.spec)
-        model = policy.model
-        self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config, model.rotation, model.second_walk)
+        self.sampler = TwoLevelSampler(data, self.schedule, self.scale, config, policy.model.rotation)
         self._rows = self.processes.rows(config.batch_size)
         self.step_number = 0
         self.seconds = 0.0
@@ -137,15 +136,12 @@ class Trainer:
     def _take_weights(self, folder: Path) -> None:
         """Begin with those of another policy, its centre of the sentences too: what it learned was learned around it.
 
-        A network that learns to walk twice may begin with one that does not. Raises ConfigurationError for one of
-        another network, saying what differs.
+        Raises ConfigurationError for one of another network, saying what differs.
         """
         policy, weights = load_checkpoint(folder)
-        theirs, ours = asdict(policy.model), asdict(self.policy.model)
-        learns_to_walk_twice = ours["second_walk"] and not theirs["second_walk"]
-        if unlike := differences(theirs | ({"second_walk": True} if learns_to_walk_twice else {}), ours):
+        if unlike := differences(asdict(policy.model), asdict(self.policy.model)):
             raise ConfigurationError(f"{folder} has another network than this training ({'; '.join(unlike)})")
-        self.network.load_state_dict(weights, strict=not learns_to_walk_twice)
+        self.network.load_state_dict(weights)
 
     @torch.no_grad()
     def _update_average(self) -> None:

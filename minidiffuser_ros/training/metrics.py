@@ -92,7 +92,7 @@ class Validation:
             sampled = self._policy.sampler.keyposes(condition, seed=index)
             positions, quats, openings = sampled.positions, sampled.quats_wxyz, sampled.openings
         else:
-            positions = self._policy.sampler.located(condition, seed=index)[0]
+            positions = self._policy.sampler.positions(condition, seed=index)[0]
             quats, openings = self._policy.sampler.classified(condition, expert.unsqueeze(1))
         return _Comparison(
             (positions - expert).norm(dim=-1).cpu(),

@@ -43,7 +43,7 @@ def losses_of(
         if network.config.rotation == "diffused":
             prediction, gripper = predict_and_grip(*known)
         else:
-            prediction = predict(*known, told=batch.told)
+            prediction = predict(*known)
             logits, gripper = network.classify(condition, batch.head_positions)
     if logits is None:
         rotation = regression_loss(prediction[..., POSITION:], noised.target[..., POSITION:], loss)

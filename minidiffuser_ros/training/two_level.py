@@ -12,13 +12,11 @@ from torch import Tensor
 
 from minidiffuser_ros.diffusion.schedule import NoiseSchedule
 from minidiffuser_ros.geometry.rotation import six_from_quat
-from minidiffuser_ros.model.config import ROTATION, RotationOutput
+from minidiffuser_ros.model.config import RotationOutput
 from minidiffuser_ros.model.mini_diffuser import Inputs
 from minidiffuser_ros.policy.inputs import PositionScale
 from minidiffuser_ros.training.config import TrainingConfig
 from minidiffuser_ros.training.dataset import Batch, DemonstrationSet
-
-TOLD_NOISE = 0.035  # of each number of a rotation's matrix: two degrees, as much as bins of five leave open
 
 Part = TypeVar("Part", Inputs, Batch, "NoisedTargets")
 
@@ -42,14 +40,12 @@ class TwoLevelBatch:
 
     observed: level 1, B observations and their expert keyposes. noised: level 2, M noised positions of each, with
     their rotations where those are diffused. head_positions [B, H, 3] m: where rotation and gripper are asked for, a
-    little beside the target, where they are classified. told [B, M, 7]: what the network's `denoise` is told of the
-    expert's rotation, for one that has a second walk.
+    little beside the target, where they are classified.
     """
 
     observed: Batch
     noised: NoisedTargets
     head_positions: Tensor
-    told: Tensor | None = None
 
     def to(self, device: torch.device | str) -> TwoLevelBatch:
         """The same batch on another device; from pinned memory the copy runs beside the computation."""
@@ -67,8 +63,7 @@ class TwoLevelBatch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> TwoLevelBatch:
         inputs = _map_fields(self.observed.inputs, change)
         observed = replace(_map_fields(self.observed, change), inputs=inputs)
-        told = None if self.told is None else change(self.told)
-        return TwoLevelBatch(observed, _map_fields(self.noised, change), change(self.head_positions), told)
+        return TwoLevelBatch(observed, _map_fields(self.noised, change), change(self.head_positions))
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,6 @@ class TwoLevelSampler:
     scale: PositionScale
     config: TrainingConfig
     rotation: RotationOutput = "bins"
-    second_walk: bool = False
 
     def batch(self, step: int, rows: Sequence[int] | None = None) -> TwoLevelBatch:
         """The batch of a step, or some of its rows: several processes take each its own of the same batch.
@@ -104,16 +98,7 @@ class TwoLevelSampler:
             observed,
             noised_targets(self.schedule, original, timesteps[index], noise[index]),
             observed.positions.unsqueeze(1) + c.head_noise * beside[index],
-            self._told(observed, index, generator) if self.second_walk else None,
         )
-
-    def _told(self, observed: Batch, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Half of the samples learn what a first walk knows, half what a second one does: about the rotation."""
-        shape = self.config.batch_size, self.config.num_samples
-        beside = TOLD_NOISE * torch.randn(*shape, ROTATION, generator=generator)[rows]
-        is_told = (torch.rand(*shape, 1, generator=generator) < 0.5)[rows]
-        six = torch.from_numpy(six_from_quat(observed.quats_wxyz.numpy())).to(beside).unsqueeze(1) + beside
-        return torch.cat([six, torch.ones_like(six[..., :1])], dim=-1) * is_told
 
     def _diffused(self, observed: Batch) -> Tensor:
         """What is diffused of the expert keyposes: positions [B, 3] in m, or [B, 9] with their rotations behind."""
