@@ -73,7 +73,7 @@ policy: build ## the shipped policy from nothing: demonstrations, training, prun
 ON ?= cpu
 TABLETOP := runs/$(ON)/tabletop
 BEGUN_cpu := --from models/tabletop_small --steps 5000
-GOES_ON_cpu := --steps 1900 --learning-rate 1.5e-3
+GOES_ON_cpu := --steps 2100 --learning-rate 1.5e-3
 BEGUN_gpu := --network mini_diffuser_base --steps 15000 --device cuda
 GOES_ON_gpu := --network mini_diffuser_base --steps 5000 --learning-rate 1e-3 --device cuda
 HARD := close_jar drag_with_stick insert_ring_on_peg push_buttons slide_block_to_target sort_shape stack_blocks

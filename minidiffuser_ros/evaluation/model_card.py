@@ -126,6 +126,8 @@ def _elsewhere(reports: Sequence[Report]) -> list[str]:
 def _training(config: PolicyConfig, training: Mapping[str, Any]) -> list[str]:
     used, held_out = training["config"], training.get("held_out", {})
     start = f" from the weights of {Path(used['start']).name}" if used.get("start") else ""
+    if before := training.get("before"):
+        start += f", trained for {before['steps']} steps and {before['minutes']:.0f} minutes before,"
     demonstrations = ", ".join(f"{count} of {task}" for task, count in training["demonstrations"].items())
     lines = [
         "## Training",

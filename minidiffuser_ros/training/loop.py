@@ -28,7 +28,7 @@ from minidiffuser_ros.training.objective import losses_of
 from minidiffuser_ros.training.prefetch import Prefetch
 from minidiffuser_ros.training.processes import Processes
 from minidiffuser_ros.training.rates import average_decay, warmed_cosine
-from minidiffuser_ros.training.state import differences, restore_training, save_training, write_record
+from minidiffuser_ros.training.state import differences, record_before, restore_training, save_training, write_record
 from minidiffuser_ros.training.two_level import TwoLevelBatch, TwoLevelSampler
 
 
@@ -43,6 +43,7 @@ class Trainer:
         self.config, self.policy, self.data, self.device = config, policy, data, self.processes.device
         self.network = MiniDiffuser(policy.model).to(self.device)
         self.network.instruction_mean.copy_(data.token_mean())
+        self.before: dict[str, float] = {}  # what the trainings took whose weights this one began with
         if config.start is not None:
             self._take_weights(Path(config.start))
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
@@ -126,6 +127,7 @@ class Trainer:
             "processes": self.processes.count,
             "demonstrations": self.data.episodes_per_task(),
             "keypose_steps": len(self.data),
+            **({"before": self.before} if self.before else {}),
         }
         write_record(folder, self, asdict(self.config), more)
 
@@ -142,6 +144,7 @@ class Trainer:
         if unlike := differences(asdict(policy.model), asdict(self.policy.model)):
             raise ConfigurationError(f"{folder} has another network than this training ({'; '.join(unlike)})")
         self.network.load_state_dict(weights)
+        self.before = record_before(folder)
 
     @torch.no_grad()
     def _update_average(self) -> None:

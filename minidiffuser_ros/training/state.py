@@ -94,6 +94,16 @@ def write_record(folder: Path, trainer: Trains, settings: Mapping[str, Any], mor
     replace_file(folder / RECORD, lambda path: path.write_text(text))
 
 
+def record_before(folder: Path) -> dict[str, float]:
+    """Steps and minutes of a checkpoint's training and of those that it began with; empty where it does not say."""
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        before = record.get("before", {})
+        return {name: record[name] + before.get(name, 0) for name in ("steps", "minutes")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def save_state(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write state (tensors, numbers, dicts of them) beside the settings that make it what it is."""
     content = {"settings": json.dumps(settings), **state}

@@ -109,6 +109,14 @@ def test_a_pruner_beside_the_policy_is_named_with_its_command(tmp_path: Path) ->
     assert (prune.rate, prune.sampler, prune.sampler_steps, prune.own_buffers) == (0.6, "ddim", 10, True)
 
 
+def test_a_card_counts_what_the_weights_that_it_began_with_had_taken(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, {"start": "runs/begun"})
+    record = json.loads((folder / "training.json").read_text()) | {"before": {"steps": 5000, "minutes": 123.4}}
+    (folder / "training.json").write_text(json.dumps(record))
+    text = write_model_card(folder, [report()]).read_text()
+    assert "2000 steps from the weights of begun, trained for 5000 steps and 123 minutes before, of B = 32" in text
+
+
 def test_a_folder_without_a_record_is_refused_saying_so(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, PolicyConfig(), {})
     with pytest.raises(CheckpointError, match=r"training\.json does not say how the policy was trained"):

@@ -69,6 +69,10 @@ def test_a_training_may_begin_with_another_policys_weights_and_goes_on_as_one_th
         torch.testing.assert_close(value, weights[name].to(value), rtol=0, atol=0, msg=name)
     whole = small_trainer(data, config)
     train(whole, tmp_path / "whole")
+    record = json.loads((tmp_path / "whole" / "training.json").read_text())
+    assert (record["steps"], record["before"]["steps"]) == (CONFIG.steps, CONFIG.steps)
+    third = small_trainer(data, replace(CONFIG, start=str(tmp_path / "whole")))
+    assert third.before["steps"] == 2 * CONFIG.steps
     with pytest.raises(KeyboardInterrupt):
         train(small_trainer(data, config), tmp_path / "stopped", watch=Watch(on_step=stop_after(3)))
     again = small_trainer(data, config)
