@@ -14,41 +14,19 @@ import argparse
 from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.model.neck import BlockExecutor, run_block
-from minidiffuser_ros.policy.pruned import PrunablePolicy, load_any_policy
+from minidiffuser_ros.policy.pruned import load_any_policy
+from minidiffuser_ros.policy.sampling import walk_together
 from minidiffuser_ros.pruning.losses import fidelity_loss
 from minidiffuser_ros.pruning.reuse import pruned_steps, recorded_steps
 from minidiffuser_ros.pruning.schedules import block_adaptive_schedule, late_computed, similarity_of
 from minidiffuser_ros.training.any_demonstrations import split_data_of
 from minidiffuser_ros.training.pruning import LATENESS
-
-
-class Walks:
-    """Whole and pruned walks of a policy over the same observations, from the same noise."""
-
-    def __init__(self, policy: PrunablePolicy, batch: Any, steps: int) -> None:
-        self.sampler, self.count = policy.sampler, len(batch.actions if hasattr(batch, "actions") else batch.positions)
-        self.config = SamplerConfig("ddpm", steps, policy.config.sampler.clip_sample)
-        self.units = policy.sampler.units(self.config)
-        self._condition = policy.network.encode(batch.inputs)
-        timesteps = inference_timesteps(policy.config.schedule.num_train_timesteps, steps)
-        self._contexts = policy.network.contexts_of_steps(self._condition, timesteps)
-
-    def end(self, executors: Iterable[BlockExecutor], seed: int = 0) -> Tensor:
-        """Where the walks end [B, 1, S]."""
-        generator, steps = torch.Generator().manual_seed(seed), iter(zip(self._contexts, executors, strict=False))
-
-        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return self.sampler.predict(self._condition, noisy, *next(steps))
-
-        start = self.sampler.start(self.count, 1, generator)
-        return sample(denoiser, self.sampler.schedule, self.config, start, generator)
 
 
 @torch.inference_mode()
@@ -67,26 +45,30 @@ def main() -> None:
     _, held_out = split_data_of(policy, args.data)
     chosen = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))[: args.observations]
     batch = held_out.batch(chosen.tolist())
-    walks, expert = Walks(policy, batch, args.steps), policy.sampler.expert(batch)
-    whole, other = walks.end(repeat(run_block)), walks.end(repeat(run_block), seed=1)
+    config = SamplerConfig("ddpm", args.steps, policy.config.sampler.clip_sample)
+    condition, units = policy.network.encode(batch.inputs), policy.sampler.units(config)
+
+    def end(executors: Iterable[BlockExecutor], seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return walk_together(policy.sampler, config, condition, executors, len(chosen), generator)
+
+    expert, whole, other = policy.sampler.expert(batch), end(repeat(run_block)), end(repeat(run_block), seed=1)
     outputs: list[dict[str, Tensor]] = []
-    walks.end(recorded_steps(outputs, args.steps))
+    end(recorded_steps(outputs, args.steps))
     schedules = {
-        f"rate {rate:g}, lateness {lateness:g}": late_computed(walks.units, rate, lateness)
+        f"rate {rate:g}, lateness {lateness:g}": late_computed(units, rate, lateness)
         for rate in args.rates
         for lateness in LATENESS
     }
-    schedules["BAC, 10 updates, 5 MLPs refreshed"] = block_adaptive_schedule(
-        walks.units, similarity_of(walks.units, outputs)
-    )
+    schedules["BAC, 10 updates, 5 MLPs refreshed"] = block_adaptive_schedule(units, similarity_of(units, outputs))
     print(f"{'walk':<36}{'reused':>8}{'from the whole':>16}{'from the expert':>17}")
     rows = {"whole": (0.0, whole), "whole, another noise": (0.0, other)}
     rows |= {
-        name: (float(mask.float().mean()), walks.end(pruned_steps(walks.units, mask, not args.own_buffers)))
+        name: (float(mask.float().mean()), end(pruned_steps(units, mask, not args.own_buffers)))
         for name, mask in schedules.items()
     }
-    for name, (reused, end) in rows.items():
-        distances = float(fidelity_loss(end, whole.squeeze(1))), float(fidelity_loss(end, expert))
+    for name, (reused, ended) in rows.items():
+        distances = float(fidelity_loss(ended, whole.squeeze(1))), float(fidelity_loss(ended, expert))
         print(f"{name:<36}{reused:>8.1%}{distances[0]:>16.4f}{distances[1]:>17.4f}", flush=True)
 
 

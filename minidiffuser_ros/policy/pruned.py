@@ -22,7 +22,6 @@ from minidiffuser_ros.pruning.pruner import DiffusionPruner, PrunerConfig, obser
 
 PrunablePolicy = Policy | ActionSequencePolicy
 PRUNER = "pruner"  # the folder below that of the policy
-REQUIRED = {"policy", "observation_width", "rate"}  # of its config
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class PrunedWalks:
     def load(cls, folder: Path, policy: PrunablePolicy) -> PrunedWalks:
         """The pruner in the folder of a policy. Raises CheckpointError where there is none, or of another policy."""
         path = folder / PRUNER
-        config, weights = read_checkpoint(path, PrunedConfig, REQUIRED, f"train one with `minidiffuser prune {folder}`")
+        config, weights = _read(folder)
         if config.policy != fingerprint(folder):
             raise CheckpointError(f"{path} was trained for other weights than those in {folder}: train it again")
         try:
@@ -82,7 +81,12 @@ class PrunedWalks:
 
 def pruner_config(folder: Path) -> PrunedConfig:
     """What the pruner in the folder of a policy was trained for. Raises CheckpointError where there is none."""
-    return read_checkpoint(folder / PRUNER, PrunedConfig, REQUIRED, f"train one with `minidiffuser prune {folder}`")[0]
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[PrunedConfig, dict[str, Tensor]]:
+    required = {"policy", "observation_width", "rate"}
+    return read_checkpoint(folder / PRUNER, PrunedConfig, required, f"train one with `minidiffuser prune {folder}`")
 
 
 def is_sequence_policy(folder: Path) -> bool:

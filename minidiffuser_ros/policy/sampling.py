@@ -68,6 +68,7 @@ class PrunableSampler(Protocol):
 
     network: Any
     schedule: NoiseSchedule
+    device: str
 
     def units(self, sampler: SamplerConfig) -> PrunableUnits:
         """What can be pruned of a walk."""
@@ -80,6 +81,30 @@ class PrunableSampler(Protocol):
 
     def expert(self, batch: Any) -> Tensor:
         """What the expert did [B, ...], in the units of diffusion."""
+
+
+def walk_together(
+    sampler: PrunableSampler,
+    config: SamplerConfig,
+    condition: Any,
+    executors: Iterable[BlockExecutor],
+    count: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """One walk for each of `count` observations: where it ends [B, 1, S], in the units of diffusion.
+
+    executors: one for each step. Equal generators give equal noise, at the start and on the way.
+    """
+    timesteps = inference_timesteps(sampler.schedule.config.num_train_timesteps, config.num_inference_steps)
+    with torch.no_grad():
+        contexts = sampler.network.contexts_of_steps(condition, timesteps)
+    steps = zip(contexts, executors, strict=False)
+
+    def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
+        return sampler.predict(condition, noisy, *next(steps))
+
+    start = sampler.start(count, 1, generator)
+    return sample(denoiser, sampler.schedule, config, start.to(sampler.device), generator)
 
 
 class KeyposeSampler:

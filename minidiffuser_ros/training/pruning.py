@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
-from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps, sample
+from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.policy.pruned import PrunablePolicy, PrunedConfig, PrunedWalks
-from minidiffuser_ros.policy.sampling import PrunableSampler
+from minidiffuser_ros.policy.sampling import PrunableSampler, walk_together
 from minidiffuser_ros.pruning.losses import fidelity_loss, sparsity_loss
 from minidiffuser_ros.pruning.pruner import (
     DiffusionPruner,
@@ -179,18 +179,8 @@ class PrunerTrainer:
 
     def walk(self, condition: Any, gates: Tensor, generator: torch.Generator) -> Tensor:
         """Samples [B, 1, S], in the units of diffusion, that the policy ends at under the gates [B, K, U]."""
-        sampler = self.sampler
-        num_train_timesteps = sampler.schedule.config.num_train_timesteps
-        steps = inference_timesteps(num_train_timesteps, self.config.sampler.num_inference_steps)
-        with torch.no_grad():
-            contexts = sampler.network.contexts_of_steps(condition, steps)
-        walk = zip(contexts, gated_steps(self.pruner.units, gates, self.config.shared), strict=True)
-
-        def denoiser(noisy: Tensor, timesteps: Tensor) -> Tensor:
-            return sampler.predict(condition, noisy, *next(walk))
-
-        start = sampler.start(len(gates), 1, generator)
-        return sample(denoiser, sampler.schedule, self.config.sampler, start.to(self.policy.device), generator)
+        executors = gated_steps(self.pruner.units, gates, self.config.shared)
+        return walk_together(self.sampler, self.config.sampler, condition, executors, len(gates), generator)
 
     def learning_rate(self) -> float:
         """Of the next step: linear warm-up, then a cosine to zero."""
