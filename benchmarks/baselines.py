@@ -48,21 +48,23 @@ from minidiffuser_ros.training.state import STATE
 
 NEAREST = "nearest_neighbour"
 BASIC = MiniDiffuserConfig()
+FLOW = ScheduleConfig(beta_schedule="flow_matching")  # what the shipped policy is trained with
 TIMED_STEPS = 3
 TIMED_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the policy: its network, its schedule, and M."""
+    """What differs from the policy: its network, its schedule (None: the network's own), and M."""
 
     model: MiniDiffuserConfig = field(default_factory=MiniDiffuserConfig)
+    schedule: ScheduleConfig | None = FLOW
     num_samples: int = 64
     regression: bool = False
 
     def policy(self, data: DemonstrationSet) -> PolicyConfig:
         """An untrained policy of this kind."""
-        policy = new_policy(self.model, data.spec, tuple(data.instructions()))
+        policy = new_policy(self.model, data.spec, tuple(data.instructions()), self.schedule)
         if not self.regression:
             return policy
         schedule = ScheduleConfig(num_train_timesteps=2, beta_schedule="regression")
@@ -78,7 +80,7 @@ VARIANTS = {
     "mini_diffuser": Variant(),
     "m1": Variant(num_samples=1),
     "no_rope": Variant(model=replace(BASIC, rope=False)),
-    "diffuser_actor": Variant(model=named_config("diffuser_actor")),
+    "diffuser_actor": Variant(model=named_config("diffuser_actor"), schedule=None),
     "regression": Variant(num_samples=1, regression=True),
 }
 

@@ -3,7 +3,7 @@
 python benchmarks/two_targets.py models/tabletop_small --also runs/flow --scenes 50
 
 Scenes of `push_button` and `stack_pair` in which a second button, or a second block to pick up, has the colour that the
-sentence names; the policy has never seen such scenes. Only the first keypose is asked for, above one of the two.
+sentence names (the shift `doubles`). Only the first keypose is asked for, above one of the two.
 `both`: scenes in which some candidate lies within 2 cm of each goal; `right`: candidates that lie at a goal; `chosen`:
 scenes in which the chosen one does. `picked`: of the same scenes before the colour was doubled, those in which the
 chosen one lies at the goal that the sentence names, and not at the other one.
@@ -34,16 +34,18 @@ from minidiffuser_ros.policy.pruned import PrunedWalks
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.simulation.tabletop import Tabletop, shared_world
 from minidiffuser_ros.simulation.tasks.base import FINGERTIP_BELOW_TOOL
-from minidiffuser_ros.simulation.tasks.objects import BLOCK_HALF_SIZE, BUTTON_CAP_TOP
+from minidiffuser_ros.simulation.tasks.objects import BUTTON_CAP_TOP
+from minidiffuser_ros.simulation.tasks.push_button import BUTTONS
 from minidiffuser_ros.simulation.tasks.push_button import HOVER as ABOVE_BUTTON
+from minidiffuser_ros.simulation.tasks.stack_pair import BLOCKS
 from minidiffuser_ros.simulation.tasks.stack_pair import HOVER as ABOVE_BLOCK
 
 NEAR = 0.02  # m
 STEPS = (1, 2, 3, 5, 10)
-# Of each task: the thing that the sentence means, its double, what of them is painted, and how far above to go first.
+# Of each task: the things to choose from, and how far above the chosen one's origin to go first.
 DOUBLES = {
-    "push_button": ("button_0", "button_1", "_cap", BUTTON_CAP_TOP + FINGERTIP_BELOW_TOOL + ABOVE_BUTTON),
-    "stack_pair": ("block_0", "block_2", "", BLOCK_HALF_SIZE + ABOVE_BLOCK),
+    "push_button": (BUTTONS, BUTTON_CAP_TOP + FINGERTIP_BELOW_TOOL + ABOVE_BUTTON),
+    "stack_pair": (BLOCKS, ABOVE_BLOCK),
 }
 
 
@@ -124,8 +126,8 @@ def measured(world: Tabletop, ways: Mapping[str, tuple[Policy, Plan]], task: str
     for number in tqdm(range(seed, seed + scenes), unit="scene", desc=task):
         instruction = Scene(task, number).lay_out(world)
         alone = world.observe()
-        goals = double(world, task)
-        observation = world.observe()
+        Scene(task, number, "doubles").lay_out(world)
+        observation, goals = world.observe(), above_both(world, task)
         for name, (policy, plan) in ways.items():
             policy.plan = plan
             decision = policy.decide(observation, instruction, number)
@@ -139,12 +141,10 @@ def measured(world: Tabletop, ways: Mapping[str, tuple[Policy, Plan]], task: str
     return [_row(task, name, of) for name, of in seen.items()]
 
 
-def double(world: Tabletop, task: str) -> NDArray[np.float64]:
-    """Give a second thing the colour of the one that is meant; above both [2, 3] m is where the hand may go first."""
-    meant, other, painted, height = DOUBLES[task]
-    world.stage.paint(f"{other}{painted}", world.stage.color_of(f"{meant}{painted}"))
-    above = np.array([0.0, 0.0, height])
-    return np.stack([np.array([*world.stage.position(name)[:2], 0.0]) + above for name in (meant, other)])
+def above_both(world: Tabletop, task: str) -> NDArray[np.float64]:
+    """Where the hand may go first [2, 3] m: above the thing that was meant, and above its double."""
+    things, height = DOUBLES[task]
+    return np.stack([world.stage.position(things[index]) for index in world.task.right]) + np.array([0.0, 0.0, height])
 
 
 def _row(task: str, name: str, seen: Seen) -> Row:

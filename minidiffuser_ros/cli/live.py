@@ -93,14 +93,13 @@ class LiveTable:
 
     def play(self, task: str, seed: int) -> LiveRun:
         """One scene from the home posture; what goes wrong in it becomes its message, unless the graph is gone."""
-        from minidiffuser_ros.bridge.graph_client import OPEN, RunOutcome
+        from minidiffuser_ros.bridge.graph_client import RunOutcome
         from minidiffuser_ros.evaluation.run_report import RunReport
         from minidiffuser_ros.simulation.tasks import make_task
 
         started, instruction, keyposes = time.monotonic(), "", make_task(task).max_keyposes
         try:
-            self._graph.drive_gripper(OPEN)
-            self._go_home()
+            self._clear()
             instruction = self._graph.reset_simulation(task, seed)
             # The second picture after the reset: by then both cameras have seen the new layout.
             self._pictures.wait_picture(self._graph.now_ns() + int(SETTLE_S * 1e9), PICTURE_TIMEOUT_S, count=2)
@@ -137,6 +136,18 @@ class LiveTable:
     def log_tail(self) -> str:
         """The last lines that the nodes printed."""
         return "\n".join(f"  {line}" for line in self._lines[-LOG_LINES_SHOWN:])
+
+    def _clear(self) -> None:
+        """Let go of what the last scene left in the hand, and go home; without room to open, the other way round."""
+        from minidiffuser_ros.bridge.graph_client import OPEN
+
+        try:
+            self._graph.drive_gripper(OPEN)
+        except MotionError:
+            self._go_home()
+            self._graph.drive_gripper(OPEN)
+        else:
+            self._go_home()
 
     def _go_home(self) -> None:
         """From wherever the last scene left the hand: between things it may get stuck once, and comes out backwards."""

@@ -19,7 +19,7 @@ class Shift:
 
     lights, materials: of the lab; camera: the front one moved by up to 5 degrees and 5 cm, and calibrated again;
     distractors: things of no task; combinations: only variations that training never draws; paraphrases: only
-    sentences that training never says.
+    sentences that training never says; doubles: a second thing is as the sentence says, and either is right.
     """
 
     lights: bool = False
@@ -28,6 +28,7 @@ class Shift:
     distractors: bool = False
     combinations: bool = False
     paraphrases: bool = False
+    doubles: bool = False
 
 
 NONE = Shift()
@@ -38,6 +39,7 @@ SHIFTS: dict[str, Shift] = {
     "camera": Shift(camera=True),
     "lighting": Shift(lights=True, materials=True),
     "distractors": Shift(distractors=True),
+    "doubles": Shift(doubles=True),
     "looks": Shift(lights=True, materials=True, camera=True, distractors=True),
 }
 

@@ -21,7 +21,8 @@ from minidiffuser_ros.simulation.stage import Stage
 from minidiffuser_ros.simulation.tabletop import Tabletop
 from minidiffuser_ros.simulation.tasks import TASKS, make_task
 from minidiffuser_ros.simulation.tasks.objects import BLOCK_HALF_SIZE
-from minidiffuser_ros.simulation.tasks.stack_pair import StackPair
+from minidiffuser_ros.simulation.tasks.push_button import BUTTONS
+from minidiffuser_ros.simulation.tasks.stack_pair import BLOCKS, StackPair
 from minidiffuser_ros.simulation.world import CAMERA_MOUNTS
 
 SEED = 200_003
@@ -190,6 +191,23 @@ def test_a_variation_held_back_is_drawn_for_the_shift_and_never_else(world: Tabl
             task.reset(world.stage, seed, shift=Shift(combinations=shifted))
             those.add(task.variation)
     assert drawn == {True: {3, 7}, False: set(range(HoldingBack.num_variations)) - {3, 7}}
+
+
+def test_doubles_gives_one_more_thing_the_named_colour_and_moves_nothing(world: Tabletop, task: str) -> None:
+    double = TASKS[task].double
+    if not double:
+        with pytest.raises(UnknownTaskError, match=f"^task '{task}' has nothing to double.*'doubles'$"):
+            world.reset(task, 0, shift=SHIFTS["doubles"])
+        return
+    plain = world.reset(task, SEED)
+    things = [name for name in (*BUTTONS, *BLOCKS) if name in present(world.model, world.data)]
+    painted = {name: f"{name}_cap" if task == "push_button" else name for name in things}
+    before = {name: (world.stage.color_of(painted[name]), *world.stage.position(name)) for name in things}
+    assert world.reset(task, SEED, shift=SHIFTS["doubles"]) == plain
+    after = {name: (world.stage.color_of(painted[name]), *world.stage.position(name)) for name in things}
+    assert [name for name in things if before[name] != after[name]] == [things[double]]
+    assert after[things[double]][0] == before[things[0]][0]
+    assert after[things[double]][1:] == before[things[double]][1:]
 
 
 def test_paraphrases_says_sentences_held_out_and_changes_nothing_else(world: Tabletop, task: str) -> None:

@@ -30,14 +30,16 @@ FINGERTIP_BELOW_TOOL = 0.0085  # m from fr3_hand_tcp to the end of the fingers
 class Task(abc.ABC):
     """One language task in its own scene. Reset it, call `update` after every physics step, ask `success`.
 
-    held_out: variations that are drawn for the shift `combinations` only. grasps: whether a gripper that closes on
-    nothing has missed something.
+    held_out: variations that are drawn for the shift `combinations` only. double: the other thing that is right, too,
+    under the shift `doubles`; 0 where the task has none. grasps: whether a gripper that closes on nothing has missed
+    something.
     """
 
     name: ClassVar[str]
     num_variations: ClassVar[int]
     max_keyposes: ClassVar[int]
     held_out: ClassVar[frozenset[int]] = frozenset()
+    double: ClassVar[int] = 0
     grasps: ClassVar[bool] = True
 
     @classmethod
@@ -59,6 +61,7 @@ class Task(abc.ABC):
         if shift.paraphrases:
             unheard = self.held_out_instructions()
             self.sentence = unheard[int(np.random.default_rng([seed, 11]).integers(len(unheard)))]
+        self.right: tuple[int, ...] = (0, self.double) if shift.doubles else (0,)
         stage.clear()
         self._lay_out(stage, rng)
         stage.settle()
@@ -71,6 +74,8 @@ class Task(abc.ABC):
             raise UnknownTaskError(f"task '{cls.name}' has variations 0 to {cls.num_variations - 1}, got {variation}")
         if not cls._kept(shift):
             raise UnknownTaskError(f"task '{cls.name}' holds no variation back: it has no shift 'combinations'")
+        if shift.doubles and not cls.double:
+            raise UnknownTaskError(f"task '{cls.name}' has nothing to double: it has no shift 'doubles'")
 
     @classmethod
     def _kept(cls, shift: Shift) -> list[int]:

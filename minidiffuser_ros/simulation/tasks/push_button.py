@@ -26,11 +26,12 @@ HOVER, PRESS = 0.07, -0.012  # m of the fingertip above the resting cap
 
 
 class PushButton(Task):
-    """Success: the button of the named colour has been pressed 8 mm, and no other one ever was."""
+    """Success: a button of the named colour has been pressed 8 mm, and no other one ever was."""
 
     name = "push_button"
     num_variations = len(COLORS)
     max_keyposes = 6
+    double = 1
     grasps = False
 
     @classmethod
@@ -54,6 +55,8 @@ class PushButton(Task):
 
     def _lay_out(self, stage: Stage, rng: np.random.Generator) -> None:
         colors = some_colors(rng, [COLORS[self.variation]], len(BUTTONS), COLORS)
+        for index in self.right:
+            colors[index] = colors[0]
         places = scatter(rng, len(BUTTONS), np.array([0.38, -0.24]), np.array([0.62, 0.24]), 0.14)
         for name, color, place in zip(BUTTONS, colors, places, strict=True):
             stage.place(name, (*place, 0.0))
@@ -65,10 +68,10 @@ class PushButton(Task):
             self._pressed[index] |= stage.joint(f"{name}_slide") < -PRESSED_AT
 
     def success(self, stage: Stage) -> bool:
-        return self._pressed[0] and not any(self._pressed[1:])
+        return sum(self._pressed) == 1 and any(self._pressed[index] for index in self.right)
 
     def mistake(self, stage: Stage) -> str:
-        return "wrong object" if any(self._pressed[1:]) else ""
+        return "wrong object" if any(self._pressed) and not self.success(stage) else ""
 
     def expert(self, stage: Stage) -> Iterator[Keypose]:
         # The push is the end. After a retreat the scene would look as it did before the push, and a policy that sees

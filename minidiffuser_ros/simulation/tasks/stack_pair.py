@@ -33,11 +33,12 @@ PLACE_GAP = 0.003  # m the block is let fall
 
 
 class StackPair(Task):
-    """Success: the first block rests on the second (centres within 2 cm sideways, 5 mm in height), released, still."""
+    """Success: a first block rests on the second (centres within 2 cm sideways, 5 mm in height), released, still."""
 
     name = "stack_pair"
     num_variations = len(PAIRS)
     max_keyposes = 10
+    double = 2
 
     @classmethod
     def build(cls, scene: SceneBuilder) -> None:
@@ -61,6 +62,8 @@ class StackPair(Task):
     def _lay_out(self, stage: Stage, rng: np.random.Generator) -> None:
         count = int(rng.integers(3, len(BLOCKS) + 1))
         colors = some_colors(rng, PAIRS[self.variation], count, COLORS)
+        for index in self.right:
+            colors[index] = colors[0]
         places = scatter(rng, count, np.array([0.38, -0.24]), np.array([0.62, 0.24]), 0.115)
         yaws = rng.uniform(-MAX_YAW, MAX_YAW, size=count)
         for name, color, place, yaw in zip(BLOCKS, colors, places, yaws, strict=False):
@@ -68,15 +71,20 @@ class StackPair(Task):
             stage.paint(name, color)
 
     def success(self, stage: Stage) -> bool:
-        top, bottom = (stage.position(name) for name in BLOCKS[:2])
-        offset = top - bottom
-        resting = np.hypot(offset[0], offset[1]) < 0.02 and abs(offset[2] - 2 * BLOCK_HALF_SIZE) < 0.005
-        standing = abs(bottom[2] - BLOCK_HALF_SIZE) < 0.005
-        still = stage.speed(BLOCKS[0]) < STILL
-        return bool(resting and standing and still and stage.finger_opening > RELEASED_WIDTH)
+        standing = abs(stage.position(BLOCKS[1])[2] - BLOCK_HALF_SIZE) < 0.005
+        stacked = any(self._rests(stage, BLOCKS[index]) for index in self.right)
+        return bool(stacked and standing and stage.finger_opening > RELEASED_WIDTH)
+
+    @staticmethod
+    def _rests(stage: Stage, top: str) -> bool:
+        """Whether a block lies on the second one."""
+        offset = stage.position(top) - stage.position(BLOCKS[1])
+        centred = np.hypot(offset[0], offset[1]) < 0.02 and abs(offset[2] - 2 * BLOCK_HALF_SIZE) < 0.005
+        return bool(centred and stage.speed(top) < STILL)
 
     def mistake(self, stage: Stage) -> str:
-        raised = any(stage.position(name)[2] > 2 * BLOCK_HALF_SIZE for name in BLOCKS[1:])
+        others = (name for index, name in enumerate(BLOCKS) if index not in self.right)
+        raised = any(stage.position(name)[2] > 2 * BLOCK_HALF_SIZE for name in others)
         return "wrong object" if raised else ""
 
     def expert(self, stage: Stage) -> Iterator[Keypose]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scenes import perform, present
 
+from minidiffuser_ros.simulation.shifts import SHIFTS
 from minidiffuser_ros.simulation.tabletop import Tabletop
 from minidiffuser_ros.simulation.tasks.base import CLOSED, FINGERTIP_BELOW_TOOL, down
 from minidiffuser_ros.simulation.tasks.objects import BUTTON_CAP_TOP
@@ -105,3 +106,11 @@ def test_a_button_springs_back(world: Tabletop) -> None:
     world.reset(TASK, 200)
     press(world, RIGHT)
     assert world.stage.joint(f"{RIGHT}_slide") > -0.001
+
+
+def test_of_two_buttons_of_the_named_colour_either_one_is_right_and_both_are_wrong(world: Tabletop) -> None:
+    for buttons, right in (([RIGHT], True), ([WRONG], True), ([OTHER], False), ([RIGHT, WRONG], False)):
+        world.reset(TASK, 7, shift=SHIFTS["doubles"])
+        for button in buttons:
+            press(world, button)
+        assert (world.success(), world.mistake()) == (right, "" if right else "wrong object"), buttons

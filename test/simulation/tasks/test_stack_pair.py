@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scenes import perform, present
 
+from minidiffuser_ros.simulation.shifts import SHIFTS
 from minidiffuser_ros.simulation.tabletop import Tabletop
 from minidiffuser_ros.simulation.tasks.base import CLOSED, OPEN, down
 from minidiffuser_ros.simulation.tasks.objects import BLOCK_HALF_SIZE
@@ -189,3 +190,10 @@ def test_a_stack_counts_only_with_the_gripper_open_wider_than_a_block(world: Tab
     for finger in (1, 2):
         world.data.joint(f"{PREFIX}finger_joint{finger}").qpos[0] = BLOCK_HALF_SIZE
     assert not world.success()
+
+
+def test_of_two_blocks_of_the_named_colour_either_one_may_be_stacked(world: Tabletop) -> None:
+    for block in (TOP, DISTRACTOR):
+        world.reset(TASK, 3, shift=SHIFTS["doubles"])
+        carry(world, block, BOTTOM)
+        assert (world.success(), world.mistake()) == (True, ""), block
