@@ -41,6 +41,7 @@ PLANNER_PAUSE_S = 0.2
 PATH_ATTEMPTS = 6  # it plans at every waypoint, so that it gives up more often
 BRAKE_S = 3.0
 GRIPPER_STOP_S = 2.0
+FINGERS_REST_S, FINGERS_TREMBLE_M = 0.3, 0.0005  # how long they are watched, and how far they may move in it
 # franky flies from waypoint to waypoint with no acceleration at any of them: closer ones make the way jerky, farther
 # ones let it leave the path (on franky-sim 2 mrad with 0.1 s at moderate speed, 9 mrad with 0.4 s).
 WAYPOINT_PERIOD_S = 0.1
@@ -184,9 +185,13 @@ class FrankyArm:
         """Drive the fingers and return their distance in metres. Raises MotionError, ConnectionLostError.
 
         Closing is a grasp with an epsilon as wide as the hand: the fingers stop at whatever is between them and
-        keep pressing. What franky answers says nothing then; the width does.
+        keep pressing. What franky answers says nothing then; the width does. Nor does it say anything of fingers that
+        tremble against what is in their way and are never still enough for the hand: they are where they can be, and
+        press on until the next command.
         """
         _, gripper = self._connection.devices()
+        if not self._hand.wait(0.0):
+            self._stop_gripper()
         s, target = self.settings, opening * MAX_GRIPPER_WIDTH
         if target < self._connection.width():
             everything = (MAX_GRIPPER_WIDTH, MAX_GRIPPER_WIDTH)
@@ -271,10 +276,23 @@ class FrankyArm:
         try:
             self._hand.run(lambda: self._guarded(command), self.settings.gripper_timeout_s, silent, halt)
         except HaltedError as error:
-            _, gripper = self._connection.devices()
-            self._guarded(gripper.stop)
-            self._hand.wait(GRIPPER_STOP_S)
+            self._stop_gripper()
             raise MotionError(Refusal(Reason.INTERRUPTED, "the gripper was halted")) from error
+        except ConnectionLostError as error:
+            if error is not silent or not self._fingers_rest():
+                raise
+
+    def _stop_gripper(self) -> None:
+        _, gripper = self._connection.devices()
+        self._guarded(gripper.stop)
+        self._hand.wait(GRIPPER_STOP_S)
+
+    def _fingers_rest(self) -> bool:
+        """Whether the fingers tremble at most. Raises ConnectionLostError where the hand says nothing any more."""
+        end, widths = time.monotonic() + FINGERS_REST_S, [self._connection.width(not_before_s=time.monotonic())]
+        while time.monotonic() < end:
+            widths.append(self._connection.width(not_before_s=time.monotonic()))
+        return max(widths) - min(widths) < FINGERS_TREMBLE_M
 
 
 def _along(way: PathWaypoints, begin_s: float) -> Any:

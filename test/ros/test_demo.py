@@ -15,10 +15,19 @@ from scripted_policy import with_scripted_policy
 from spinning import eventually
 
 import minidiffuser_ros.cli.live
+from minidiffuser_ros.action import ExecuteKeypose
+from minidiffuser_ros.bridge.action_client import ActionClient
+from minidiffuser_ros.bridge.calls import perform, succeeded
+from minidiffuser_ros.bridge.graph_client import CLOSED, OPEN, GraphClient
+from minidiffuser_ros.bridge.poses import keypose_to_message
 from minidiffuser_ros.bringup_runner import ProcessSpec
 from minidiffuser_ros.cli.demo import TASKS
 from minidiffuser_ros.cli.live import NODES, LiveTable
 from minidiffuser_ros.cli.main import main
+from minidiffuser_ros.contract.errors import MotionError
+from minidiffuser_ros.simulation.tabletop import DEFAULT_SPEC, shared_world
+from minidiffuser_ros.simulation.tasks.base import down, smallest_yaw
+from minidiffuser_ros.simulation.tasks.slide_block_to_target import BAYS
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -62,6 +71,29 @@ def test_an_evaluation_through_the_graph_is_counted_beside_the_expert(tmp_path: 
     found = json.loads(report.read_text())
     assert (found["live"], found["first_seed"], found["tasks"]["push_button"]["success"]) == (True, 200000, 1.0)
     assert found["expert"]["push_button"]["success"] == 1.0
+
+
+def close_into_a_bay(graph: GraphClient, seed: int) -> None:
+    """The closed hand, down between the walls of a bay of `slide_block_to_target`."""
+    world = shared_world(DEFAULT_SPEC)
+    world.reset("slide_block_to_target", seed)
+    (x, y, _), yaw = world.stage.position(BAYS[1]), smallest_yaw(world.stage.yaw(BAYS[1]), 2)
+    graph.reset_simulation("slide_block_to_target", seed)
+    execute = ActionClient(graph.node, ExecuteKeypose, "arm/execute_keypose")
+    for height in (0.15, 0.022):
+        goal = ExecuteKeypose.Goal(keypose=keypose_to_message(down(x, y, height, CLOSED, yaw), "", 0))
+        status, result = perform(execute, "arm/execute_keypose", goal, 10.0)
+        assert succeeded(status), result.message
+    execute.destroy()
+
+
+def test_a_hand_without_room_to_open_does_not_spoil_the_next_scene(tmp_path: Path) -> None:
+    with ScriptedTable(str(ROOT / "config"), 0.5, tmp_path / "graph.log") as table:
+        close_into_a_bay(table._graph, 200000)
+        with pytest.raises(MotionError, match=r"the gripper opened to \d+ mm instead of 80 mm"):
+            table._graph.drive_gripper(OPEN)
+        run = table.play("push_button", 200000)
+    assert run.report.success, run.report.message
 
 
 def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
