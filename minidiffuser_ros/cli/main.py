@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "episodes": "list, check, repair and label episodes, and make training data of them",
     "train": "train a policy from demonstrations",
     "train-actions": "train a policy over sequences of actions from episodes of states and actions",
+    "average": "weights between those of a policy and of what it was trained on to",
     "prune": "teach a trained policy which parts of its denoiser an observation needs",
     "evaluate": "measure a policy's success in simulation",
 }

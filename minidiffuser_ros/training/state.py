@@ -104,6 +104,17 @@ def record_before(folder: Path) -> dict[str, float]:
         return {}
 
 
+def keep_record(source: Path, folder: Path, **more: Any) -> None:
+    """A checkpoint's record of its training, for one that was made of it; nothing where none can be read."""
+    try:
+        record = json.loads((source / RECORD).read_text())
+    except (OSError, ValueError):
+        return
+    if isinstance(record, dict):
+        text = json.dumps(record | more, indent=2) + "\n"
+        replace_file(folder / RECORD, lambda path: path.write_text(text))
+
+
 def save_state(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write state (tensors, numbers, dicts of them) beside the settings that make it what it is."""
     content = {"settings": json.dumps(settings), **state}
