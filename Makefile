@@ -98,6 +98,7 @@ policy-tabletop: build ## the policy of all tasks from nothing, on two cores or 
 	install -D -m 644 -t models/tabletop $(addprefix $(TABLETOP)/,$(POLICY_FILES)) $(TABLETOP)/eval_*.json
 	for part in pruner trust; do \
 	  install -D -m 644 -t models/tabletop/$$part $(TABLETOP)/$$part/{config.json,model.safetensors}; done
+	install -m 644 -t models/tabletop/pruner $(TABLETOP)/pruner/training.json
 
 policy-push-t: build ## the transformer that pushes a T, and its pruner, from nothing; an hour of two cores
 	$(ENV_RUN) python benchmarks/push_t_demonstrations.py data/push_t --count 700

@@ -86,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             trainer.resume(folder)
         _train(trainer, folder)
         trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
+        trainer.write_record(folder)
         print(f"wrote {folder}, trained on {len(trainer.indices)} observations")
     if isinstance(policy, Policy) and isinstance(training, DemonstrationSet) and isinstance(held_out, DemonstrationSet):
         _calibrate(args, policy, training, held_out)

@@ -13,21 +13,32 @@ TRAINING_FLAGS = {
     "learning_rate": "learning-rate", "loss": "loss", "seed": "seed", "threads": "threads",
 }  # fmt: skip
 
+PRUNING_FLAGS = {
+    "steps": "steps", "batch_size": "batch-size", "learning_rate": "learning-rate", "fraction": "fraction",
+    "teacher": "teacher", "seed": "seed",
+}  # fmt: skip
+
 
 def training_command(policy: PolicyConfig, used: Mapping[str, Any]) -> str:
     """`minidiffuser train` with every setting that it can be given; used: the training's own settings."""
-    said = {flag: used[name] for name, flag in TRAINING_FLAGS.items() if used.get(name) is not None}
-    words = [f"--{flag} {value}" for flag, value in {**said, "schedule": policy.schedule.beta_schedule}.items()]
-    return " ".join(["minidiffuser train DATA --out POLICY", *words])
+    schedule = f"--schedule {policy.schedule.beta_schedule}"
+    return " ".join(["minidiffuser train DATA --out POLICY", *_said(used, TRAINING_FLAGS), schedule])
 
 
-def pruning_command(pruner: PrunedConfig) -> str:
-    """`minidiffuser prune` that a pruner came from; how long it was trained is not kept beside it."""
+def _said(used: Mapping[str, Any], flags: Mapping[str, str]) -> list[str]:
+    """The options that give these settings; flags: of each setting its option."""
+    return [f"--{flag} {used[name]}" for name, flag in flags.items() if used.get(name) is not None]
+
+
+def pruning_command(pruner: PrunedConfig, used: Mapping[str, Any]) -> str:
+    """`minidiffuser prune` that a pruner came from; used: the settings of its training, where they were kept."""
     words = [f"--rate {pruner.rate:g} --sampler {pruner.sampler.kind}"]
     words.append(f"--sampler-steps {pruner.sampler.num_inference_steps}")
     if not pruner.shared:
         words.append("--own-buffers")
-    return " ".join(["minidiffuser prune POLICY --data DATA", *words])
+    if used.get("per_branch"):
+        words.append("--rate-per-branch")
+    return " ".join(["minidiffuser prune POLICY --data DATA", *words, *_said(used, PRUNING_FLAGS)])
 
 
 def evaluation_command(report: Mapping[str, Any]) -> str:

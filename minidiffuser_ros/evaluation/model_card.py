@@ -37,7 +37,7 @@ def write_model_card(folder: Path, reports: Sequence[Report], recipe: str = "") 
             *_training(config, training),
             *_interface(config),
             *_pruner(pruner),
-            *_commands(config, training, pruner, reports, recipe),
+            *_commands(config, training, [_pruned(folder, pruner)] if pruner else [], reports, recipe),
         ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/training.json does not say how the policy was trained: {error!r}") from None
@@ -167,16 +167,22 @@ def _pruner(pruner: PrunedConfig | None) -> list[str]:
     ]
 
 
+def _pruned(folder: Path, pruner: PrunedConfig) -> str:
+    """The command of a policy's pruner; one whose folder keeps no record was trained with settings unknown."""
+    record = folder / PRUNER / "training.json"
+    return pruning_command(pruner, json.loads(record.read_text())["config"] if record.exists() else {})
+
+
 def _commands(
     config: PolicyConfig,
     training: Mapping[str, Any],
-    pruner: PrunedConfig | None,
+    pruned: Sequence[str],
     reports: Sequence[Report],
     recipe: str,
 ) -> list[str]:
     commands = [
         training_command(config, training["config"]),
-        *([pruning_command(pruner)] if pruner else []),
+        *pruned,
         *map(evaluation_command, reports),
     ]
     whole = [f"    {recipe}", "", "or by themselves:", ""] if recipe else []

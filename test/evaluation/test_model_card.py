@@ -107,6 +107,13 @@ def test_a_pruner_beside_the_policy_is_named_with_its_command(tmp_path: Path) ->
     (line,) = [line.strip() for line in text.splitlines() if line.startswith("    minidiffuser prune")]
     prune = build_parser("prune").parse_args(shlex.split(line)[1:])
     assert (prune.rate, prune.sampler, prune.sampler_steps, prune.own_buffers) == (0.6, "ddim", 10, True)
+    used = {"steps": 40, "batch_size": 16, "learning_rate": 0.001, "fraction": 0.5, "teacher": "policy", "seed": 3}
+    (folder / PRUNER / "training.json").write_text(json.dumps({"config": used}))
+    (line,) = [
+        line.strip() for line in write_model_card(folder, [report()]).read_text().splitlines() if "prune P" in line
+    ]
+    prune = vars(build_parser("prune").parse_args(shlex.split(line)[1:]))
+    assert {name: prune[name] for name in used} == used
 
 
 def test_a_card_counts_what_the_weights_that_it_began_with_had_taken(tmp_path: Path) -> None:
