@@ -69,25 +69,34 @@ policy: build ## the shipped policy from nothing: demonstrations, training, prun
 	  install -D -m 644 -t models/tabletop_small/$$part runs/tabletop_small/$$part/{config.json,model.safetensors}; done
 
 # The policy of all tasks. On two cores it begins with the weights of the small one; ON=gpu trains the published size.
-# Where millimetres or several right answers count there are twice the demonstrations.
+# Where millimetres or several right answers count there are more demonstrations, and some in which two things are right.
+# The ring, whose place depends on the turn of the pegs, is learned by itself first: among all tasks it is drowned out.
 ON ?= cpu
 TABLETOP := runs/$(ON)/tabletop
 BEGUN_cpu := --from models/tabletop_small --steps 5000
-GOES_ON_cpu := --steps 2100 --learning-rate 1.5e-3
+MORE_cpu := --learning-rate 1.5e-3
 BEGUN_gpu := --network mini_diffuser_base --steps 15000 --device cuda
-GOES_ON_gpu := --network mini_diffuser_base --steps 5000 --learning-rate 1e-3 --device cuda
-HARD := close_jar drag_with_stick insert_ring_on_peg push_buttons slide_block_to_target sort_shape stack_blocks
+MORE_gpu := --network mini_diffuser_base --learning-rate 1e-3 --device cuda
+HARD := close_jar push_buttons slide_block_to_target stack_blocks
 SHIFTS := paraphrases camera lighting distractors looks
 DEMOS := minidiffuser demos --out data/tabletop --points 1024 --disturbed 0.8
+TRAIN := minidiffuser train --schedule flow_matching
 LOGGED = | tee -a $(TABLETOP).log
 
 policy-tabletop: build ## the policy of all tasks from nothing, on two cores or with ON=gpu
 	mkdir -p $(dir $(TABLETOP))
 	$(ENV_RUN) $(DEMOS) --all --per-task 100 $(LOGGED)
 	$(ENV_RUN) $(DEMOS) --tasks $(HARD) --per-task 200 $(LOGGED)
-	$(ENV_RUN) minidiffuser train data/tabletop --out $(TABLETOP)_begun --schedule flow_matching $(BEGUN_$(ON)) $(LOGGED)
-	$(ENV_RUN) minidiffuser train data/tabletop --out $(TABLETOP) --from $(TABLETOP)_begun --schedule flow_matching \
-	  $(GOES_ON_$(ON)) $(LOGGED)
+	$(ENV_RUN) $(DEMOS) --tasks drag_with_stick sort_shape --per-task 400 $(LOGGED)
+	$(ENV_RUN) $(DEMOS) --tasks insert_ring_on_peg --per-task 800 $(LOGGED)
+	$(ENV_RUN) $(DEMOS) --tasks push_button stack_pair --per-task 100 --seed 5000 --shift doubles $(LOGGED)
+	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP)_begun $(BEGUN_$(ON)) $(LOGGED)
+	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP)_more --from $(TABLETOP)_begun --steps 2000 $(MORE_$(ON)) $(LOGGED)
+	$(ENV_RUN) $(TRAIN) data/tabletop/insert_ring_on_peg --out $(TABLETOP)_ring --from $(TABLETOP)_more --steps 400 \
+	  $(MORE_$(ON)) $(LOGGED)
+	if [ ! -f $(TABLETOP)_mixed/config.json ]; then $(ENV_RUN) \
+	  minidiffuser average $(TABLETOP)_more $(TABLETOP)_ring --out $(TABLETOP)_mixed $(LOGGED); fi
+	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP) --from $(TABLETOP)_mixed --steps 2200 $(MORE_$(ON)) $(LOGGED)
 	$(ENV_RUN) minidiffuser prune $(TABLETOP) --data data/tabletop --sampler ddim --sampler-steps 10 --rate 0.6 \
 	  $(LOGGED)
 	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --episodes 50 --json $(TABLETOP)/eval.json $(LOGGED)
