@@ -81,9 +81,8 @@ def run(args: argparse.Namespace) -> int:
         )
     training, held_out = split_data_of(policy, args.data)
     if not args.calibrate_only:
-        trainer, folder = PrunerTrainer(config, policy, training), args.checkpoint / PRUNER
-        if (folder / STATE).exists():
-            trainer.resume(folder)
+        folder = args.checkpoint / PRUNER
+        trainer = PrunerTrainer(config, policy, training, folder if (folder / STATE).exists() else None)
         _train(trainer, folder)
         trainer.trained(fingerprint(args.checkpoint)).save(args.checkpoint)
         trainer.write_record(folder)

@@ -86,10 +86,13 @@ class Demonstrations(Protocol):
 class PrunerTrainer:
     """Owns the pruner and its optimiser; the policy is only looked at.
 
-    data: what a policy of its kind is trained on.
+    data: what a policy of its kind is trained on. state: a folder of `save_state` to go on from, instead of beginning
+    from a schedule.
     """
 
-    def __init__(self, config: PruningConfig, policy: PrunablePolicy, data: Demonstrations) -> None:
+    def __init__(
+        self, config: PruningConfig, policy: PrunablePolicy, data: Demonstrations, state: Path | None = None
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self.policy = config, policy
         self.sampler: PrunableSampler = policy.sampler
@@ -108,7 +111,9 @@ class PrunerTrainer:
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         self.step_number = 0
-        if config.warm_start_steps:
+        if state is not None:
+            self.resume(state)
+        elif config.warm_start_steps:
             self._imitate(self.start_schedule())
 
     @torch.no_grad()

@@ -79,12 +79,11 @@ def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: P
     first = PrunerTrainer(SHORT, policy(), small_data())
     found = [first.step() for _ in range(3)]
     first.save_state(tmp_path)
-    second = PrunerTrainer(SHORT, policy(), small_data())
-    second.resume(tmp_path)
+    second = PrunerTrainer(SHORT, policy(), small_data(), tmp_path)
     found += [second.step() for _ in range(3)]
     assert found == expected
     with pytest.raises(CheckpointError, match=r"rate was 0\.7, now 0\.5"):
-        PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data()).resume(tmp_path)
+        PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data(), tmp_path)
 
 
 def test_a_pruner_taught_by_the_whole_walk_that_computes_everything_has_nothing_to_learn() -> None:
