@@ -21,7 +21,7 @@ EPILOG = """examples:
   minidiffuser evaluate models/tabletop_small --live --episodes 5 --json out/live.json
 
 Seeds from 200000 are for tests; validation has those from 100000, training those below. Shifts change what training
-keeps: combinations, paraphrases, camera, lighting, distractors, looks (docs/simulation.md)."""
+keeps: combinations, paraphrases, camera, lighting, distractors, looks, doubles (docs/simulation.md)."""
 SHEET_EPISODES = 6
 FAILED_LIVE = "failed"  # the graph says why in a sentence; what went wrong in the world nobody looks up there
 
