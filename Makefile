@@ -96,7 +96,7 @@ policy-tabletop: build ## the policy of all tasks from nothing, on two cores or 
 	  $(MORE_$(ON)) $(LOGGED)
 	if [ ! -f $(TABLETOP)_mixed/config.json ]; then $(ENV_RUN) \
 	  minidiffuser average $(TABLETOP)_more $(TABLETOP)_ring --out $(TABLETOP)_mixed $(LOGGED); fi
-	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP) --from $(TABLETOP)_mixed --steps 2200 $(MORE_$(ON)) $(LOGGED)
+	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP) --from $(TABLETOP)_mixed --steps 3000 $(MORE_$(ON)) $(LOGGED)
 	$(ENV_RUN) minidiffuser prune $(TABLETOP) --data data/tabletop --sampler ddim --sampler-steps 10 --rate 0.6 \
 	  $(LOGGED)
 	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --episodes 50 --json $(TABLETOP)/eval.json $(LOGGED)
