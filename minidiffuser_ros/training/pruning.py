@@ -6,7 +6,6 @@ way, from a generator of the run's seed and the step's number. One walk an obser
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minidiffuser_ros.contract.errors import ConfigurationError, require_positive
-from minidiffuser_ros.contract.files import replace_file
 from minidiffuser_ros.diffusion.sampler import SamplerConfig
 from minidiffuser_ros.policy.pruned import PrunablePolicy, PrunedConfig, PrunedWalks
 from minidiffuser_ros.policy.sampling import PrunableSampler, walk_together
@@ -31,7 +29,7 @@ from minidiffuser_ros.pruning.pruner import (
 )
 from minidiffuser_ros.pruning.reuse import gated_steps
 from minidiffuser_ros.pruning.schedules import late_computed
-from minidiffuser_ros.training.state import RECORD, STATE, load_state, refusal, save_state
+from minidiffuser_ros.training.state import STATE, load_state, refusal, save_record, save_state
 
 Teacher = Literal["expert", "policy"]
 LATENESS = (1.0, 1.4, 2.0, 3.0, math.inf)
@@ -210,9 +208,8 @@ class PrunerTrainer:
 
     def write_record(self, folder: Path) -> None:
         """`training.json`: how this pruner was made; the card of its policy quotes it."""
-        record = {"config": asdict(self.config), "steps": self.step_number, "samples": len(self.indices)}
-        text = json.dumps(record, indent=2) + "\n"
-        replace_file(folder / RECORD, lambda path: path.write_text(text))
+        config = asdict(self.config)
+        save_record(folder, {"config": config, "steps": self.step_number, "samples": len(self.indices)})
 
     def resume(self, folder: Path) -> None:
         """Go on from `save_state`. Raises CheckpointError where the file does not fit."""

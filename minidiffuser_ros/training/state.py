@@ -90,6 +90,11 @@ def write_record(folder: Path, trainer: Trains, settings: Mapping[str, Any], mor
         **more,
         **({"held_out": trainer.held_out} if trainer.held_out else {}),
     }
+    save_record(folder, record)
+
+
+def save_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write `training.json`."""
     text = json.dumps(record, indent=2) + "\n"
     replace_file(folder / RECORD, lambda path: path.write_text(text))
 
@@ -111,8 +116,7 @@ def keep_record(source: Path, folder: Path, **more: Any) -> None:
     except (OSError, ValueError):
         return
     if isinstance(record, dict):
-        text = json.dumps(record | more, indent=2) + "\n"
-        replace_file(folder / RECORD, lambda path: path.write_text(text))
+        save_record(folder, record | more)
 
 
 def save_state(folder: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import PrunerConfig
 from minidiffuser_ros.pruning.schedules import late_computed
 from minidiffuser_ros.training.pruning import LATENESS, PrunerTrainer, PruningConfig
+from minidiffuser_ros.training.state import RECORD
 
 SHORT = PruningConfig(
     rate=0.7, steps=12, batch_size=4, fraction=1.0, learning_rate=5e-3, warm_start_steps=0,
@@ -84,6 +86,14 @@ def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: P
     assert found == expected
     with pytest.raises(CheckpointError, match=r"rate was 0\.7, now 0\.5"):
         PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data(), tmp_path)
+
+
+def test_a_pruner_keeps_the_settings_of_its_training_and_how_far_it_came(tmp_path: Path) -> None:
+    trainer = PrunerTrainer(SHORT, policy(), small_data())
+    trainer.step()
+    trainer.write_record(tmp_path)
+    record = json.loads((tmp_path / RECORD).read_text())
+    assert record == {"config": json.loads(json.dumps(asdict(SHORT))), "steps": 1, "samples": len(trainer.indices)}
 
 
 def test_a_pruner_taught_by_the_whole_walk_that_computes_everything_has_nothing_to_learn() -> None:
