@@ -101,7 +101,7 @@ policy-tabletop: build ## the policy of all tasks from nothing, on two cores or 
 	  minidiffuser average $(TABLETOP)_more $(TABLETOP)_ring --out $(TABLETOP)_mixed $(LOGGED); fi
 	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP) --from $(TABLETOP)_mixed --steps 3000 $(MORE_$(ON)) $(LOGGED)
 	$(ENV_RUN) minidiffuser prune $(TABLETOP) --data data/tabletop --sampler ddim --sampler-steps 10 --rate 0.6 \
-	  $(LOGGED)
+	  --own-buffers --teacher policy --steps 60 --batch-size 16 $(LOGGED)
 	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --episodes 50 --json $(TABLETOP)/eval.json $(LOGGED)
 	for shift in $(SHIFTS); do $(ENV_RUN) minidiffuser evaluate $(TABLETOP) --shift $$shift --episodes 10 \
 	  --json $(TABLETOP)/eval_$$shift.json $(LOGGED) || exit; done

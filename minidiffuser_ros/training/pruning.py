@@ -33,6 +33,7 @@ from minidiffuser_ros.training.state import STATE, load_state, refusal, save_rec
 
 Teacher = Literal["expert", "policy"]
 LATENESS = (1.0, 1.4, 2.0, 3.0, math.inf)
+PROBED = 64  # observations, always the same and from the same noise, over which pruners are compared
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class PruningConfig:
     walk that is pruned. teacher: whose action a pruned walk is held against, the expert's (eq. 9) or that of the
     policy's own whole walk from the same noise. warm_start_steps: of imitating a schedule that does not look, before;
     0 begins by computing everything. The schedule is the one of LATENESS whose walk ends closest to the whole one.
+    probe_every: steps after which the pruner is held against the best one so far.
     """
 
     rate: float = 0.91
@@ -55,6 +57,7 @@ class PruningConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     warm_start_steps: int = 200
+    probe_every: int = 10
     fraction: float = 0.05
     shared: bool = True
     per_branch: bool = False
@@ -64,7 +67,7 @@ class PruningConfig:
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
 
     def __post_init__(self) -> None:
-        require_positive(self, ("steps", "batch_size", "learning_rate", "fraction", "clip_norm"))
+        require_positive(self, ("steps", "batch_size", "learning_rate", "fraction", "clip_norm", "probe_every"))
         if not 0.0 <= self.rate < 1.0:
             raise ConfigurationError(f"rate must lie in [0, 1), got {self.rate}")
         if self.teacher not in get_args(Teacher):
@@ -83,6 +86,9 @@ class Demonstrations(Protocol):
 
 class PrunerTrainer:
     """Owns the pruner and its optimiser; the policy is only looked at.
+
+    The gradient through decisions is a guess (`straight_through`), and steps along it can end worse than they began:
+    what is kept is the best pruner on the way, by the loss of training over the same observations and noise.
 
     data: what a policy of its kind is trained on. state: a folder of `save_state` to go on from, instead of beginning
     from a schedule.
@@ -109,10 +115,14 @@ class PrunerTrainer:
             self.pruner.parameters(), config.learning_rate, weight_decay=config.weight_decay
         )
         self.step_number = 0
+        self.best: dict[str, Tensor] = {}
+        self.best_loss = math.inf
         if state is not None:
             self.resume(state)
-        elif config.warm_start_steps:
-            self._imitate(self.start_schedule())
+        else:
+            if config.warm_start_steps:
+                self._imitate(self.start_schedule())
+            self._probe()
 
     @torch.no_grad()
     def start_schedule(self) -> Tensor:
@@ -159,7 +169,19 @@ class PrunerTrainer:
         torch.nn.utils.clip_grad_norm_(self.pruner.parameters(), c.clip_norm)
         self.optimizer.step()
         self.step_number += 1
+        if self.step_number % c.probe_every == 0 or self.step_number == c.steps:
+            self._probe()
         return {**{name: float(loss.detach()) for name, loss in losses.items()}, "pruned": float(gates.detach().mean())}
+
+    @torch.no_grad()
+    def _probe(self) -> None:
+        """Keep the pruner as it is now if it is the best so far."""
+        generator = torch.Generator().manual_seed(self.config.seed)
+        losses, _ = self._losses(self.indices[:PROBED], generator)
+        loss = float(losses["fidelity"] + self.config.beta * losses["sparsity"])
+        if loss < self.best_loss:
+            self.best_loss = loss
+            self.best = {name: value.detach().clone() for name, value in self.pruner.state_dict().items()}
 
     def _losses(self, indices: Sequence[int], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Both losses, and the gates [B, K, U], of some samples."""
@@ -203,6 +225,8 @@ class PrunerTrainer:
             "step": self.step_number,
             "pruner": self.pruner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_loss": self.best_loss,
         }
         save_state(folder, self.settings(), state)
 
@@ -218,11 +242,14 @@ class PrunerTrainer:
             self.pruner.load_state_dict(state["pruner"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step_number = int(state["step"])
+            self.best, self.best_loss = dict(state["best"]), float(state["best_loss"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise refusal(folder / STATE, error) from None
 
     def trained(self, policy_fingerprint: str) -> PrunedWalks:
-        """The pruner as it is now, for use beside its policy."""
+        """The best pruner so far, for use beside its policy."""
         c = self.config
         config = PrunedConfig(policy_fingerprint, self._width, c.rate, c.shared, c.sampler, c.pruner)
-        return PrunedWalks(config, self.pruner)
+        pruner = DiffusionPruner(c.pruner, self.pruner.units, self._width).to(self.policy.device)
+        pruner.load_state_dict(self.best)
+        return PrunedWalks(config, pruner)

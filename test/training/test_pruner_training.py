@@ -20,7 +20,7 @@ from minidiffuser_ros.policy.pruned import PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import PrunerConfig
 from minidiffuser_ros.pruning.schedules import late_computed
-from minidiffuser_ros.training.pruning import LATENESS, PrunerTrainer, PruningConfig
+from minidiffuser_ros.training.pruning import LATENESS, PROBED, PrunerTrainer, PruningConfig
 from minidiffuser_ros.training.state import RECORD
 
 SHORT = PruningConfig(
@@ -75,6 +75,20 @@ def test_training_starts_from_the_schedule_whose_walk_ends_closest_to_the_whole_
     assert max(errors) > min(errors)
 
 
+def test_what_is_kept_is_the_best_pruner_on_the_way_however_training_ends() -> None:
+    wild = replace(SHORT, warm_start_steps=300, teacher="policy", learning_rate=0.3, steps=20, probe_every=5)
+    trainer = PrunerTrainer(wild, policy(), small_data())
+    began = trainer.best_loss
+    losses = [trainer.step() for _ in range(wild.steps)]
+    assert losses[-1]["fidelity"] + losses[-1]["sparsity"] > began, "not wild enough to end worse"
+    kept = trainer.trained("0").pruner
+    with torch.no_grad():
+        trainer.pruner.load_state_dict(kept.state_dict())
+        found, _ = trainer._losses(trainer.indices[:PROBED], torch.Generator().manual_seed(wild.seed))
+    assert float(found["fidelity"] + found["sparsity"]) == pytest.approx(trainer.best_loss)
+    assert trainer.best_loss <= began
+
+
 def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: Path) -> None:
     whole = PrunerTrainer(SHORT, policy(), small_data())
     expected = [whole.step() for _ in range(6)]
@@ -84,6 +98,8 @@ def test_training_is_a_function_of_the_seed_and_goes_on_where_it_was(tmp_path: P
     second = PrunerTrainer(SHORT, policy(), small_data(), tmp_path)
     found += [second.step() for _ in range(3)]
     assert found == expected
+    assert second.best_loss == whole.best_loss
+    assert all(torch.equal(value, whole.best[name]) for name, value in second.best.items())
     with pytest.raises(CheckpointError, match=r"rate was 0\.7, now 0\.5"):
         PrunerTrainer(replace(SHORT, rate=0.5), policy(), small_data(), tmp_path)
 
