@@ -6,7 +6,8 @@ python benchmarks/inference.py runs/mine --also runs/flow --json out/inference.j
 
 Every method plays the same scenes with the same seeds; its latency is that of its own decisions, all in one run, the
 order of methods turned around from scene to scene. `speedup` is against the whole DDPM walk with the condition encoded
-once; `naive` encodes it at every step, as where samples and points share one sequence, and is timed on two scenes.
+once, for flow matching against the policy's own walk (and schedules are made for that one); `naive` encodes it at every
+step, as where samples and points share one sequence, and is timed on two scenes.
 `lost/won`: scenes that only the whole walk, or only this method did.
 
 methods: ddpm-100 (also naive), ddim-STEPS, uniform-7, uniform-11, bac-10-5, random-91; sag and sag-fixed where a pruner
@@ -61,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", help="of the table; default: those of its demonstrations")
     parser.add_argument("--episodes", type=int, default=50, help="scenes a task (default: 50)")
     parser.add_argument("--seed", type=int, help="of the first scene (default: that of tests)")
-    parser.add_argument("--methods", nargs="+", help="only these, and ddpm-100")
+    parser.add_argument("--methods", nargs="+", help="only these, and the whole walk")
     parser.add_argument("--calibration", type=int, default=16, help="scenes that fixed schedules are made from")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", nargs="+", default=["cpu"], help="cpu, cuda, or both (default: cpu)")

@@ -32,7 +32,7 @@ from minidiffuser_ros.simulation.tabletop import Tabletop, shared_world
 
 DDPM = SamplerConfig("ddpm", 100)
 REFERENCE, NAIVE = "ddpm-100", "ddpm-100 naive"
-DDIM_STEPS = (50, 30, 10, 5, 3, 2, 1)
+DDIM_STEPS = (50, 30, 10, 5, 4, 3, 2, 1)
 ALSO_STEPS = (10, 5, 3, 2, 1)
 NAIVE_SCENES = 2  # one takes as long as all others together
 CALIBRATION_SEED = 150_000  # of scenes that are in nobody's test
@@ -51,6 +51,18 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """Schedules that do not look. intervals: of computing everything; updates: of a branch by BAC; rate: by chance."""
+
+    intervals: tuple[int, int]
+    updates: int
+    rate: float
+
+
+LONG, SHORT = Fixed((7, 11), 10, 0.91), Fixed((2, 3), 4, 0.6)
+
+
+@dataclass(frozen=True)
 class Way:
     """A method, the policy that it runs, and how that one's sampler goes."""
 
@@ -60,18 +72,17 @@ class Way:
 
 
 class TabletopSubject:
-    """Ways to decide over the same scenes; `tabletop_subject` makes it of folders."""
-
-    reference = REFERENCE
+    """Ways to decide over the same scenes, the first of them the reference; `tabletop_subject` makes it of folders."""
 
     def __init__(
         self, name: str, device: str, identity: object, scenes: Sequence[Scene], ways: Mapping[str, Way]
     ) -> None:
         self.name, self.device, self.scenes = name, device, scenes
+        self.reference = next(iter(ways))
         self.identity = json.dumps([identity, sorted(ways)])
         self.methods = {way: ways[way].method for way in ways}
         self._ways = ways
-        self._world = shared_world(ways[REFERENCE].policy.spec)
+        self._world = shared_world(ways[self.reference].policy.spec)
 
     def play(self, method: str, scene: Scene) -> Played:
         """The episode, with the time of each of its decisions."""
@@ -87,9 +98,11 @@ def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Ch
     Raises CheckpointError for a folder without a policy and SpecMismatchError where they see the table differently.
     """
     policy = loaded(folder, device)
-    one = Method(folder.name)
+    one, whole = Method(folder.name), whole_walk(policy)
+    reference = name_of(whole)
     ways = {name: Way(policy, plan, one) for name, plan in plans(policy, folder, choice).items()}
-    ways[NAIVE] = Way(policy, Reencoding(policy), Method(folder.name, NAIVE_SCENES, REFERENCE))
+    naive = Method(folder.name, NAIVE_SCENES, reference)
+    ways[f"{reference} naive"] = Way(policy, Reencoding(policy, whole), naive)
     for other in also:
         beside = loaded(other, device)
         if differences := beside.spec.differences(policy.spec):
@@ -99,7 +112,7 @@ def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Ch
             for steps in ALSO_STEPS
         }
     if choice.methods:
-        ways = {name: way for name, way in ways.items() if name in (REFERENCE, *choice.methods)}
+        ways = {name: way for name, way in ways.items() if name in (reference, *choice.methods)}
     scenes = [Scene(task, choice.seed + i) for i in range(choice.episodes) for task in choice.tasks]
     weights = [fingerprint(path) for path in (folder, folder / PRUNER, *also) if (path / WEIGHTS).exists()]
     return TabletopSubject(folder.name, device, [weights, choice.calibration], scenes, ways)
@@ -108,8 +121,8 @@ def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Ch
 class Reencoding:
     """The plan of a walk that encodes the observation again before each step, as where they share one sequence."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy, self._inputs_of = policy, policy.inputs
+    def __init__(self, policy: Policy, whole: SamplerConfig = DDPM) -> None:
+        self._policy, self._inputs_of, self._whole = policy, policy.inputs, whole
         self._inputs: Inputs | None = None
         policy.inputs = self._remember  # type: ignore[method-assign]
 
@@ -119,9 +132,9 @@ class Reencoding:
 
     def __call__(self, condition: Condition) -> Walk:
         assert self._inputs is not None
-        for _ in range(DDPM.num_inference_steps - 1):
+        for _ in range(self._whole.num_inference_steps - 1):
             self._policy.network.encode(self._inputs)
-        return Walk(DDPM)
+        return Walk(self._whole)
 
 
 def steady(walk: Walk) -> Plan:
@@ -129,19 +142,33 @@ def steady(walk: Walk) -> Plan:
     return lambda condition: walk
 
 
+def whole_walk(policy: Policy) -> SamplerConfig:
+    """What others are compared with: DDPM, or of flow matching, which knows no such noise, the policy's own walk."""
+    return policy.config.sampler if policy.config.schedule.beta_schedule == "flow_matching" else DDPM
+
+
+def name_of(walk: SamplerConfig) -> str:
+    """As in ddim-10."""
+    return f"{walk.kind}-{walk.num_inference_steps}"
+
+
 def plans(policy: Policy, folder: Path, choice: Choice) -> dict[str, Plan]:
     """The walks by name; schedules that are made from data see other scenes than the test."""
-    units = policy.sampler.units(DDPM)
+    whole = whole_walk(policy)
+    fixed, units = LONG if whole == DDPM else SHORT, policy.sampler.units(whole)
     conditions = calibration(policy, choice.tasks, choice.calibration)
-    similarity = torch.stack([_similarity(policy, condition, seed) for seed, condition in enumerate(conditions)])
-    found = {REFERENCE: steady(Walk(DDPM))}
-    found |= {f"ddim-{steps}": steady(Walk(SamplerConfig("ddim", steps))) for steps in DDIM_STEPS}
+    similar = torch.stack([_similarity(policy, whole, condition, seed) for seed, condition in enumerate(conditions)])
+    found = {name_of(whole): steady(Walk(whole))}
     found |= {
-        "uniform-7": steady(Walk(DDPM, uniform_schedule(units, 7), shared=False)),
-        "uniform-11": steady(Walk(DDPM, uniform_schedule(units, 11), shared=False)),
-        "bac-10-5": steady(Walk(DDPM, block_adaptive_schedule(units, similarity.mean(0)), shared=False)),
-        "random-91": steady(Walk(DDPM, random_schedule(units, 0.91, torch.Generator().manual_seed(0)))),
+        f"ddim-{steps}": steady(Walk(SamplerConfig("ddim", steps)))
+        for steps in DDIM_STEPS
+        if steps < whole.num_inference_steps
     }
+    masks = {f"uniform-{interval}": uniform_schedule(units, interval) for interval in fixed.intervals}
+    masks[f"bac-{fixed.updates}-5"] = block_adaptive_schedule(units, similar.mean(0), fixed.updates)
+    found |= {name: steady(Walk(whole, mask, shared=False)) for name, mask in masks.items()}
+    by_chance = random_schedule(units, fixed.rate, torch.Generator().manual_seed(0))
+    found[f"random-{round(100 * fixed.rate)}"] = steady(Walk(whole, by_chance))
     try:
         walks = PrunedWalks.load(folder, policy)
     except CheckpointError as error:
@@ -177,11 +204,11 @@ def condition_of(policy: Policy, world: Tabletop, scene: Scene) -> Condition:
 
 
 @torch.inference_mode()
-def _similarity(policy: Policy, condition: Condition, seed: int) -> Tensor:
+def _similarity(policy: Policy, whole: SamplerConfig, condition: Condition, seed: int) -> Tensor:
     outputs: list[dict[str, Tensor]] = []
-    executors = list(recorded_steps(outputs, DDPM.num_inference_steps))
-    policy.sampler.keyposes(condition, seed, Walk(DDPM, executors=executors))
-    return similarity_of(policy.sampler.units(DDPM), outputs).cpu()
+    executors = list(recorded_steps(outputs, whole.num_inference_steps))
+    policy.sampler.keyposes(condition, seed, Walk(whole, executors=executors))
+    return similarity_of(policy.sampler.units(whole), outputs).cpu()
 
 
 def loaded(folder: Path, device: str) -> Policy:
