@@ -111,7 +111,7 @@ tabletop-demos: build
 	$(ENV_RUN) $(DEMOS) --tasks push_button stack_pair --per-task 100 --seed 5000 --shift doubles $(LOGGED)
 
 # The ring, whose place depends on the turn of the pegs, is learned by itself: among all tasks it is drowned out.
-tabletop-start: build tabletop-demos ## weights for policy-tabletop to begin with, from nothing; three hours of two cores
+tabletop-start: build tabletop-demos ## weights for policy-tabletop to begin with, from nothing; an estimated three hours of two cores
 	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP)_begun $(BEGUN_$(ON)) $(LOGGED)
 	$(ENV_RUN) $(TRAIN) data/tabletop --out $(TABLETOP)_more --from $(TABLETOP)_begun --steps 2000 $(MORE_$(ON)) $(LOGGED)
 	$(ENV_RUN) $(TRAIN) data/tabletop/insert_ring_on_peg --out $(TABLETOP)_ring --from $(TABLETOP)_more --steps 400 \
