@@ -96,7 +96,7 @@ policy-tabletop: build tabletop-demos $(if $(filter gpu,$(ON)),tabletop-start) #
 	for shift in $(SHIFTS); do $(ENV_RUN) minidiffuser evaluate $(TABLETOP) --shift $$shift --episodes 5 \
 	  --json $(TABLETOP)/eval_$$shift.json $(LOGGED) || exit; done
 	$(ENV_RUN) minidiffuser evaluate $(TABLETOP) --live --episodes 5 --json $(TABLETOP)/eval_live.json \
-	  --card --recipe "make policy-tabletop ON=$(ON)" $(LOGGED)
+	  --card --recipe "make policy-tabletop ON=$(ON) PROCESSES=$(PROCESSES)" $(LOGGED)
 	install -D -m 644 -t models/tabletop $(addprefix $(TABLETOP)/,$(POLICY_FILES)) $(TABLETOP)/eval_*.json
 	for part in pruner trust; do \
 	  install -D -m 644 -t models/tabletop/$$part $(TABLETOP)/$$part/{config.json,model.safetensors}; done

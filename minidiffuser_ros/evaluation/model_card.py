@@ -134,12 +134,19 @@ def _training(config: PolicyConfig, training: Mapping[str, Any]) -> list[str]:
         "",
         f"{training['steps']} steps{start} of B = {used['batch_size']} observations times M = {used['num_samples']} "
         f"noised {_diffused(config)}, AdamW at {used['learning_rate']:g} with warm-up and cosine, averaged weights; "
-        f"{training['minutes']:.0f} minutes on {training['device']} with {used['threads']} "
-        f"{'thread' if used['threads'] == 1 else 'threads'}. Demonstrations learned from: {demonstrations}; "
+        f"{training['minutes']:.0f} minutes on {training['device']} with {_workers(training)}. "
+        f"Demonstrations learned from: {demonstrations}; "
         f"{training['keypose_steps']} keyposes in all.",
         "",
     ]
     return [*lines, _held_out(held_out), ""] if held_out else lines
+
+
+def _workers(training: Mapping[str, Any]) -> str:
+    """As in "1 thread", or "2 processes of 1 thread"."""
+    count, processes = training["config"]["threads"], training.get("processes", 1)
+    threads = f"{count} thread{'s' * (count != 1)}"
+    return threads if processes == 1 else f"{processes} processes of {threads}"
 
 
 def _interface(config: PolicyConfig) -> list[str]:

@@ -48,6 +48,14 @@ def test_the_card_names_the_held_out_shares_of_the_training(tmp_path: Path) -> N
     ) in write_model_card(folder, [report()]).read_text()
 
 
+def test_the_card_tells_threads_and_processes_of_the_training(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, {"threads": 2})
+    assert "60 minutes on cpu with 2 threads. Dem" in write_model_card(folder, [report()]).read_text()
+    record = json.loads((folder / "training.json").read_text())
+    (folder / "training.json").write_text(json.dumps({**record, "processes": 4}))
+    assert "60 minutes on cpu with 4 processes of 2 threads. Dem" in write_model_card(folder, [report()]).read_text()
+
+
 def test_scenes_that_may_have_been_trained_on_are_not_called_unseen(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path)
     texts = [write_model_card(folder, [report(first_seed=seed)]).read_text() for seed in (0, 100000)]
