@@ -204,9 +204,7 @@ class FrankyArm:
 
     def recover(self) -> None:
         """Reconnect, or clear a reflex. Raises ConnectionLostError, MotionError."""
-        if not self._hand.wait(0.0):  # whatever its last command waits for: the next one does not
-            self._hand.close()
-            self._hand = CommandThread("gripper")
+        self._abandon_gripper()
         if self._connection.lost:
             self._connection.reconnect()
             return
@@ -283,9 +281,17 @@ class FrankyArm:
                 raise
 
     def _stop_gripper(self) -> None:
+        """The simulated hand never answers a command that it was told to stop."""
         _, gripper = self._connection.devices()
         self._guarded(gripper.stop)
         self._hand.wait(GRIPPER_STOP_S)
+        self._abandon_gripper()
+
+    def _abandon_gripper(self) -> None:
+        """Whatever the last command still waits for: the next one does not."""
+        if not self._hand.wait(0.0):
+            self._hand.close()
+            self._hand = CommandThread("gripper")
 
     def _fingers_rest(self) -> bool:
         """Whether the fingers tremble at most. Raises ConnectionLostError where the hand says nothing any more."""

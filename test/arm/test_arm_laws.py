@@ -213,6 +213,25 @@ def test_the_fingers_close_and_open_and_tell_their_distance(arm: Arm) -> None:
     assert arm.state().width > 0.076
 
 
+def test_fingers_that_are_halted_on_their_way_take_the_next_command(arm: Arm) -> None:
+    arm.drive_gripper(1.0, threading.Event())
+    halt = threading.Event()
+
+    def halt_half_closed() -> None:
+        while arm.state().width > 0.06:
+            time.sleep(1e-3)
+        halt.set()
+
+    watching = threading.Thread(target=halt_half_closed)
+    watching.start()
+    with pytest.raises(MotionError) as halted:
+        arm.drive_gripper(0.0, halt)
+    watching.join()
+    assert codes_of([halted.value.reason]) == [Reason.INTERRUPTED]
+    assert arm.state().width > 0.004, "closed before it was halted"
+    assert arm.drive_gripper(1.0, threading.Event()) > 0.076
+
+
 def test_a_motion_without_a_trajectory_fails_with_a_code_and_the_arm_stays_usable(arm: Arm) -> None:
     with pytest.raises(MotionError) as failed:
         arm.move_joints(np.full(7, np.nan), 0.5, threading.Event())
