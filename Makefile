@@ -82,7 +82,7 @@ START_gpu := $(TABLETOP)_mixed
 HARD := close_jar push_buttons slide_block_to_target stack_blocks
 SHIFTS := paraphrases camera lighting distractors looks
 DEMOS := minidiffuser demos --out data/tabletop --points 1024 --disturbed 0.8
-# PROCESSES=2 takes a fifth less time on two idle cores; a training goes on with another number than it began with.
+# PROCESSES=2 is for two idle cores; a training goes on with another number than it began with.
 PROCESSES ?= 1
 TRAIN := $(if $(filter 1,$(PROCESSES)),minidiffuser,torchrun --standalone --nproc-per-node $(PROCESSES) \
   -m minidiffuser_ros.cli.main) train --schedule flow_matching

@@ -10,8 +10,9 @@ once, for flow matching against the policy's own walk (and schedules are made fo
 step, as where samples and points share one sequence, and is timed on two scenes.
 `lost/won`: scenes that only the whole walk, or only this method did.
 
-methods: ddpm-100 (also naive), ddim-STEPS, uniform-7, uniform-11, bac-10-5, random-91; sag and sag-fixed where a pruner
-lies beside the weights; NAME-STEPS for every policy NAME of --also, such as one trained with flow matching.
+methods: ddpm-100 (also naive), ddim-STEPS, uniform-7, uniform-11, bac-10-5, random-91 (of flow matching ddim-10 for
+ddpm-100, and with it uniform-2, uniform-3, bac-4-5, random-60); sag and sag-fixed where a pruner lies beside the
+weights; NAME-STEPS for every policy NAME of --also, such as one trained with flow matching.
 """
 
 from __future__ import annotations

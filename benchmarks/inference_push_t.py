@@ -16,30 +16,26 @@ from inference_tabletop import (
     CALIBRATION_SEED,
     DDIM_STEPS,
     DDPM,
+    LONG,
     NAIVE,
     NAIVE_SCENES,
     REFERENCE,
-    fixed_walk,
+    pruned,
+    scheduled,
     steady,
 )
 from torch import Tensor
 
-from minidiffuser_ros.contract.errors import CheckpointError
 from minidiffuser_ros.diffusion.sampler import SamplerConfig, inference_timesteps
 from minidiffuser_ros.evaluation.push_t import SequenceDecision, decide, play, require_push_t
 from minidiffuser_ros.model.action_condition import ActionInputs
 from minidiffuser_ros.model.action_transformer import TransformerCondition
 from minidiffuser_ros.policy.action_sequence import ActionSequencePolicy
 from minidiffuser_ros.policy.checkpoint import WEIGHTS
-from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
+from minidiffuser_ros.policy.pruned import PRUNER, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.reuse import recorded_steps
-from minidiffuser_ros.pruning.schedules import (
-    block_adaptive_schedule,
-    random_schedule,
-    similarity_of,
-    uniform_schedule,
-)
+from minidiffuser_ros.pruning.schedules import similarity_of
 from minidiffuser_ros.simulation.push_t import COVERAGE_OF_SUCCESS, PushT
 from minidiffuser_ros.simulation.push_t_demonstrations import FIRST_TEST_SEED
 
@@ -143,19 +139,7 @@ def _plans(policy: ActionSequencePolicy, folder: Path, choice: PushTChoice) -> d
     similarity = torch.stack([_similarity(policy, sampler, c, seed) for seed, c in enumerate(conditions)])
     found = {REFERENCE: steady(whole)}
     found |= {f"ddim-{steps}": steady(_walk(policy, "ddim", steps)) for steps in DDIM_STEPS}
-    found |= {
-        "uniform-7": steady(Walk(sampler, uniform_schedule(units, 7), shared=False)),
-        "uniform-11": steady(Walk(sampler, uniform_schedule(units, 11), shared=False)),
-        "bac-10-5": steady(Walk(sampler, block_adaptive_schedule(units, similarity.mean(0)), shared=False)),
-        "random-91": steady(Walk(sampler, random_schedule(units, 0.91, torch.Generator().manual_seed(0)))),
-    }
-    try:
-        walks = PrunedWalks.load(folder, policy)
-    except CheckpointError as error:
-        print(f"without the pruner: {error}")
-    else:
-        found |= {"sag": walks.walk, "sag-fixed": steady(fixed_walk(walks, conditions))}
-    return found
+    return found | scheduled(sampler, units, similarity.mean(0), LONG) | pruned(policy, folder, conditions)
 
 
 def _walk(policy: ActionSequencePolicy, kind: Any, steps: int) -> Walk:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from inference_harness import Method, Played
@@ -17,7 +18,7 @@ from minidiffuser_ros.evaluation.rollout import Scene, roll_out
 from minidiffuser_ros.model.mini_diffuser import Condition, Inputs
 from minidiffuser_ros.policy.checkpoint import WEIGHTS
 from minidiffuser_ros.policy.policy import DENSITY_RADIUS, Decision, Policy
-from minidiffuser_ros.policy.pruned import PRUNER, PrunedWalks, fingerprint
+from minidiffuser_ros.policy.pruned import PRUNER, PrunablePolicy, PrunedWalks, fingerprint
 from minidiffuser_ros.policy.sampling import Walk
 from minidiffuser_ros.pruning.pruner import REUSE, observation_embedding
 from minidiffuser_ros.pruning.reuse import recorded_steps
@@ -28,6 +29,7 @@ from minidiffuser_ros.pruning.schedules import (
     similarity_of,
     uniform_schedule,
 )
+from minidiffuser_ros.pruning.units import PrunableUnits
 from minidiffuser_ros.simulation.tabletop import Tabletop, shared_world
 
 DDPM = SamplerConfig("ddpm", 100)
@@ -37,6 +39,7 @@ ALSO_STEPS = (10, 5, 3, 2, 1)
 NAIVE_SCENES = 2  # one takes as long as all others together
 CALIBRATION_SEED = 150_000  # of scenes that are in nobody's test
 Plan = Callable[[Condition], Walk]
+AnyPlan = Callable[[Any], Walk]  # for policies of every kind
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def tabletop_subject(folder: Path, also: Sequence[Path], device: str, choice: Ch
 class Reencoding:
     """The plan of a walk that encodes the observation again before each step, as where they share one sequence."""
 
-    def __init__(self, policy: Policy, whole: SamplerConfig = DDPM) -> None:
+    def __init__(self, policy: Policy, whole: SamplerConfig) -> None:
         self._policy, self._inputs_of, self._whole = policy, policy.inputs, whole
         self._inputs: Inputs | None = None
         policy.inputs = self._remember  # type: ignore[method-assign]
@@ -137,7 +140,7 @@ class Reencoding:
         return Walk(self._whole)
 
 
-def steady(walk: Walk) -> Plan:
+def steady(walk: Walk) -> AnyPlan:
     """The same walk for every observation."""
     return lambda condition: walk
 
@@ -158,24 +161,32 @@ def plans(policy: Policy, folder: Path, choice: Choice) -> dict[str, Plan]:
     fixed, units = LONG if whole == DDPM else SHORT, policy.sampler.units(whole)
     conditions = calibration(policy, choice.tasks, choice.calibration)
     similar = torch.stack([_similarity(policy, whole, condition, seed) for seed, condition in enumerate(conditions)])
-    found = {name_of(whole): steady(Walk(whole))}
+    found: dict[str, Plan] = {name_of(whole): steady(Walk(whole))}
     found |= {
         f"ddim-{steps}": steady(Walk(SamplerConfig("ddim", steps)))
         for steps in DDIM_STEPS
         if steps < whole.num_inference_steps
     }
+    return found | scheduled(whole, units, similar.mean(0), fixed) | pruned(policy, folder, conditions)
+
+
+def scheduled(whole: SamplerConfig, units: PrunableUnits, similarity: Tensor, fixed: Fixed) -> dict[str, AnyPlan]:
+    """Schedules that do not look; similarity [U, K, K], as `block_adaptive_schedule` asks for it."""
     masks = {f"uniform-{interval}": uniform_schedule(units, interval) for interval in fixed.intervals}
-    masks[f"bac-{fixed.updates}-5"] = block_adaptive_schedule(units, similar.mean(0), fixed.updates)
-    found |= {name: steady(Walk(whole, mask, shared=False)) for name, mask in masks.items()}
+    masks[f"bac-{fixed.updates}-5"] = block_adaptive_schedule(units, similarity, fixed.updates)
+    found = {name: steady(Walk(whole, mask, shared=False)) for name, mask in masks.items()}
     by_chance = random_schedule(units, fixed.rate, torch.Generator().manual_seed(0))
-    found[f"random-{round(100 * fixed.rate)}"] = steady(Walk(whole, by_chance))
+    return found | {f"random-{round(100 * fixed.rate)}": steady(Walk(whole, by_chance))}
+
+
+def pruned(policy: PrunablePolicy, folder: Path, conditions: Sequence[Any]) -> dict[str, AnyPlan]:
+    """The pruner beside the weights, and its mean over some conditions; says so where there is none."""
     try:
         walks = PrunedWalks.load(folder, policy)
     except CheckpointError as error:
         print(f"without the pruner: {error}")
-    else:
-        found |= {"sag": walks.walk, "sag-fixed": steady(fixed_walk(walks, conditions))}
-    return found
+        return {}
+    return {"sag": walks.walk, "sag-fixed": steady(fixed_walk(walks, conditions))}
 
 
 @torch.inference_mode()

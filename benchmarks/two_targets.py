@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from inference_tabletop import ALSO_STEPS, DDPM, REFERENCE, Plan, steady
+from inference_tabletop import ALSO_STEPS, DDPM, REFERENCE, Plan, steady, whole_walk
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -106,8 +106,9 @@ def main() -> None:
 def ways_of(folder: Path, also: list[Path]) -> dict[str, tuple[Policy, Plan]]:
     """Policy and plan of every method; a hundred steps of DDPM only where its noise is that of diffusion."""
     policy = Policy.load(folder)
-    diffusion = policy.config.schedule.beta_schedule != "flow_matching"
-    ways: dict[str, tuple[Policy, Plan]] = {REFERENCE: (policy, steady(Walk(DDPM)))} if diffusion else {}
+    ways: dict[str, tuple[Policy, Plan]] = {}
+    if whole_walk(policy) == DDPM:
+        ways[REFERENCE] = (policy, steady(Walk(DDPM)))
     ways |= {f"ddim-{steps}": (policy, steady(Walk(SamplerConfig("ddim", steps)))) for steps in STEPS}
     try:
         ways["sag"] = (policy, PrunedWalks.load(folder, policy).walk)
